@@ -1,0 +1,36 @@
+# `make demo` and `make test` each set up everything they need in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+METADATA := setup.cfg pyproject.toml constraints.txt
+
+.PHONY: demo test slow clean
+
+demo: .venv/installed
+	rm -rf demo
+	$(BIN)/tumorreg-simulate demo/bids
+	$(BIN)/tumorreg demo/bids demo/derivatives participant -w demo/work
+	@echo "Report: $$(ls $(CURDIR)/demo/derivatives/*.html)"
+
+test: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+slow: .venv/installed-test
+	$(BIN)/python -m pytest -m slow
+
+.venv/installed: $(METADATA)
+	$(PYTHON) -m venv .venv
+	@echo 'Installing into .venv, this takes a few minutes'
+	$(INSTALL) -e .
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(INSTALL) -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build demo dist *.egg-info

@@ -1,0 +1,147 @@
+"""Every derivative gets the name, the type and the values it should."""
+
+import os
+import subprocess
+import sys
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from tumorreg_wf.interfaces.bids import DerivativesDataSink
+
+TPL = 'MNI152NLin2009aSym'
+
+# the table of outputs: entities, extension of the file stored, name that comes out
+TABLE = [
+    ({'desc': 'preproc', 'suffix': 'T1w'}, 'nii.gz', 'desc-preproc_T1w'),
+    ({'desc': 'brain', 'suffix': 'mask'}, 'nii.gz', 'desc-brain_mask'),
+    ({'label': 'tumor', 'suffix': 'probseg'}, 'nii.gz', 'label-tumor_probseg'),
+    ({'label': 'tumor', 'suffix': 'mask'}, 'nii.gz', 'label-tumor_mask'),
+    (
+        {'label': 'tumor', 'desc': 'dilated', 'suffix': 'mask'},
+        'nii.gz',
+        'label-tumor_desc-dilated_mask',
+    ),
+    ({'desc': 'inpainted', 'suffix': 'T1w'}, 'nii.gz', 'desc-inpainted_T1w'),
+    (
+        {'from': TPL, 'to': 'T1w', 'mode': 'image', 'suffix': 'xfm'},
+        'h5',
+        f'from-{TPL}_to-T1w_mode-image_xfm',
+    ),
+    (
+        {'from': 'T1w', 'to': TPL, 'mode': 'image', 'suffix': 'xfm'},
+        'h5',
+        f'from-T1w_to-{TPL}_mode-image_xfm',
+    ),
+    ({'suffix': 'dseg'}, 'nii.gz', 'dseg'),
+    ({'suffix': 'dseg'}, 'tsv', 'dseg'),
+    ({'label': 'GM', 'suffix': 'probseg'}, 'nii.gz', 'label-GM_probseg'),
+    ({'label': 'WM', 'suffix': 'probseg'}, 'nii.gz', 'label-WM_probseg'),
+    ({'label': 'CSF', 'suffix': 'probseg'}, 'nii.gz', 'label-CSF_probseg'),
+    ({'desc': 'inpainted', 'suffix': 'dseg'}, 'nii.gz', 'desc-inpainted_dseg'),
+    ({'atlas': 'Juelich', 'suffix': 'dseg'}, 'nii.gz', 'atlas-Juelich_dseg'),
+    ({'atlas': 'Juelich', 'suffix': 'dseg'}, 'tsv', 'atlas-Juelich_dseg'),
+    (
+        {'atlas': 'Juelich', 'desc': 'tumor', 'suffix': 'morph'},
+        'tsv',
+        'atlas-Juelich_desc-tumor_morph',
+    ),
+    ({'desc': 'tumor', 'suffix': 'morph'}, 'tsv', 'desc-tumor_morph'),
+    (
+        {'space': TPL, 'desc': 'preproc', 'suffix': 'T1w'},
+        'nii.gz',
+        f'space-{TPL}_desc-preproc_T1w',
+    ),
+    (
+        {'space': TPL, 'label': 'tumor', 'suffix': 'mask'},
+        'nii.gz',
+        f'space-{TPL}_label-tumor_mask',
+    ),
+]
+SOURCES = ['sub-01/anat/sub-01', 'sub-01/ses-pre/anat/sub-01_ses-pre_acq-iso_run-02']
+
+
+def store(tmp_path, source, in_file, **entities):
+    sink = DerivativesDataSink(base_directory=str(tmp_path / 'out'), **entities)
+    sink.inputs.in_file = str(in_file)
+    sink.inputs.source_file = str(tmp_path / 'raw' / f'{source}_T1w.nii.gz')
+    return sink.run(cwd=str(tmp_path)).outputs
+
+
+def save(path, data, affine=None):
+    nb.Nifti1Image(data, np.eye(4) if affine is None else affine).to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize('source', SOURCES)
+@pytest.mark.parametrize(('entities', 'extension', 'name'), TABLE)
+def test_names(tmp_path, source, entities, extension, name):
+    in_file = tmp_path / f'file.{extension}'
+    if extension == 'nii.gz':
+        save(in_file, np.ones((2, 3, 4), np.float32))
+    else:
+        in_file.write_bytes(b'index\tname\n')
+    out_file = store(tmp_path, source, in_file, **entities).out_file
+    assert out_file == str(tmp_path / 'out' / f'{source}_{name}.{extension}')
+
+
+@pytest.mark.parametrize(
+    ('source', 'prefix'), [(SOURCES[0], 'sub-01'), (SOURCES[1], 'sub-01_ses-pre_acq-iso_run-02')]
+)
+@pytest.mark.parametrize('extension', ['svg', 'html'])
+def test_figures(tmp_path, source, prefix, extension):
+    in_file = tmp_path / f'file.{extension}'
+    in_file.write_text('<svg/>')
+    out_file = store(
+        tmp_path, source, in_file, datatype='figures', desc='recovery', suffix='T1w'
+    ).out_file
+    assert out_file == str(
+        tmp_path / 'out' / 'sub-01' / 'figures' / f'{prefix}_desc-recovery_T1w.{extension}'
+    )
+
+
+def test_values_of_float_images_are_kept(tmp_path):
+    data = np.random.default_rng(0).normal(1e3, 1e3, (4, 5, 6)).astype(np.float32)
+    affine = nb.affines.from_matvec(np.diag([-1, -1, 2.5]), [3, 4, 5])
+    in_file = save(tmp_path / 'file.nii.gz', data, affine)  # its header has no units and codes
+    outputs = store(tmp_path, SOURCES[0], in_file, desc='preproc', suffix='T1w')
+    image = nb.load(outputs.out_file)
+    assert outputs.fixed_hdr == [True]
+    assert image.get_data_dtype() == np.float32
+    assert np.array_equal(np.asanyarray(image.dataobj), data)
+    assert np.array_equal(image.affine, affine)
+    assert (int(image.header['qform_code']), image.header.get_xyzt_units()[0]) == (1, 'mm')
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'entities', 'dtype'),
+    [
+        ('mask', {'label': 'tumor'}, np.uint8),
+        ('dseg', {}, np.int16),
+        ('probseg', {'label': 'GM'}, np.float32),
+        ('T1w', {'desc': 'preproc'}, np.float32),
+    ],
+)
+def test_types(tmp_path, suffix, entities, dtype):
+    data = (np.arange(24).reshape(2, 3, 4) % 2).astype(np.float64)
+    in_file = save(tmp_path / 'file.nii.gz', data)
+    image = nb.load(store(tmp_path, SOURCES[0], in_file, suffix=suffix, **entities).out_file)
+    assert image.get_data_dtype() == dtype
+    assert np.array_equal(image.get_fdata(), data)
+
+
+def test_sidecar_of_a_table(tmp_path):
+    in_file = tmp_path / 'table.tsv'
+    in_file.write_text('volume_mm3\n8\n')
+    meta = {'volume_mm3': {'Units': 'mm^3'}}
+    outputs = store(tmp_path, SOURCES[0], in_file, desc='tumor', suffix='morph', meta_dict=meta)
+    assert outputs.out_meta.endswith('sub-01_desc-tumor_morph.json')
+
+
+@pytest.mark.parametrize('home', [None, '/proc/no/such/home'])
+def test_import_leaves_home_alone(tmp_path, home):
+    environment = {k: v for k, v in os.environ.items() if k not in ('HOME', 'TEMPLATEFLOW_HOME')}
+    environment |= {'HOME': home} if home else {}
+    code = 'import os, tumorreg_wf.interfaces.bids; assert "TEMPLATEFLOW_HOME" not in os.environ'
+    subprocess.run([sys.executable, '-c', code], env=environment, check=True, timeout=60)

@@ -1,0 +1,124 @@
+"""The report shows what was stored, opens offline, and exists whatever happened."""
+
+import re
+
+import pytest
+
+from tumorreg_wf.reports import generate_report, write_citation
+from tumorreg_wf.reports.report import format_seconds
+
+CRASH = """\
+Node: tumorreg_wf.sub_01_wf.registration_wf.syn
+Working directory: /work
+
+Node inputs:
+fixed_image = <undefined>
+
+Traceback (most recent call last):
+  File "<b>x</b>.py", line 1
+RuntimeError: <script>alert(1)</script>
+"""
+
+
+def store(out_dir, *, session='', descs=('summary', 'recovery', 'regions', 'tumorT1w')):
+    folder = out_dir / 'sub-01' / 'figures'
+    folder.mkdir(parents=True, exist_ok=True)
+    for desc in descs:
+        html = desc in ('summary', 'regions')
+        text = f'<p>{desc} {session}</p>' if html else '<svg viewBox="0 0 9 9">\n</svg>'
+        path = folder / f'sub-01{session}_desc-{desc}_T1w.{"html" if html else "svg"}'
+        path.write_text(text)
+
+
+def report(out_dir, **options):
+    defaults = {'run_uuid': 'run-1', 'timings': {}, 'errors': [], 'methods_md': 'N4 was run.'}
+    path = generate_report(out_dir, '01', **(defaults | options))
+    assert path == out_dir / 'sub-01.html'
+    return path.read_text(encoding='utf-8')
+
+
+def sections(html):
+    return re.findall(r'<section id="(\w+)">', html)
+
+
+def test_report(tmp_path):
+    store(tmp_path)
+    html = report(
+        tmp_path,
+        timings={'N4 <bias>': 61.2, 'SyN': 100},
+        methods_md='# Methods\nN4 (Tustison & others, <2010>)',
+    )
+    assert sections(html) == ['Summary', 'Tumour', 'Recovery', 'Regions', 'About']
+    assert '<p>summary </p>' in html
+    assert 'data="./sub-01/figures/sub-01_desc-recovery_T1w.svg"' in html
+    assert 'src="./sub-01/figures/sub-01_desc-tumorT1w_T1w.svg"' in html
+    assert 'alt="Tumour on the T1w"' in html
+    assert '(Tustison &amp; others, &lt;2010&gt;)' in html
+    assert '<th scope="row">N4 &lt;bias&gt;</th><td>1 min 01 s</td>' in html
+    for name in ('tumorreg', 'Python', 'Nipype', 'ANTs', 'torch'):
+        assert f'<th scope="row">{name}</th>' in html
+    assert 'mass effect' in html
+
+
+def test_report_needs_no_network(tmp_path):
+    store(tmp_path)
+    html = report(tmp_path)
+    assert 'http' not in html
+    assert '<script' not in html
+
+
+def test_methods_from_a_file(tmp_path):
+    path = write_citation(tmp_path, 'SyN was run.')
+    assert path == tmp_path / 'logs' / 'CITATION.md'
+    assert 'SyN was run.' in report(tmp_path, methods_md=path)
+
+
+def test_sessions_in_order(tmp_path):
+    for session in ('_ses-b', '_ses-a'):
+        store(tmp_path, session=session)
+    html = report(tmp_path)
+    assert html.index('<p>summary _ses-a</p>') < html.index('<p>summary _ses-b</p>')
+    assert html.count('src="./sub-01/figures/') == 2
+    assert 'session <span class="bids-entity">a</span>' in html
+    assert len(re.findall(r'<p>[^<]*N4 was run|<pre>N4 was run', html)) == 1
+
+
+@pytest.mark.parametrize('with_figures', [False, True])
+def test_errors(tmp_path, with_figures):
+    if with_figures:
+        store(tmp_path, descs=['summary'])
+    crash = tmp_path / 'crash-1.txt'
+    crash.write_text(CRASH)
+    html = report(tmp_path, errors=[crash])
+    assert sections(html) == ['Errors', *(['Summary'] if with_figures else []), 'About']
+    assert '1 step failed' in html
+    assert '<summary>tumorreg_wf.sub_01_wf.registration_wf.syn</summary>' in html
+    assert '&lt;script&gt;alert(1)&lt;/script&gt;' in html
+    assert '<script' not in html
+    assert 'fixed_image' not in html
+
+    assert 'Errors' not in sections(report(tmp_path))  # a later run that went well
+
+
+def test_odd_crash_file(tmp_path):
+    crash = tmp_path / 'crash-2.txt'
+    crash.write_bytes(b'\xff killed')
+    html = report(tmp_path, errors=[crash, crash])
+    assert '2 steps failed' in html
+    assert '<summary>crash-2.txt</summary>' in html
+    assert 'killed' in html
+
+
+def test_other_subjects_stay_out(tmp_path):
+    store(tmp_path, descs=['summary'])
+    other = tmp_path / 'sub-012' / 'figures'
+    other.mkdir(parents=True)
+    (other / 'sub-012_desc-summary_T1w.html').write_text('<p>someone else</p>')
+    assert 'someone else' not in report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'text'), [(4.24, '4.2 s'), (60, '1 min 00 s'), (3725, '62 min 05 s')]
+)
+def test_format_seconds(seconds, text):
+    assert format_seconds(seconds) == text

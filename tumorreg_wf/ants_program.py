@@ -1,0 +1,38 @@
+"""Run one of ANTs' programs from the library inside antspyx.
+
+``python -m tumorreg_wf.ants_program antsRegistration --help`` behaves like the program of
+that name, so that stock Nipype nodes work from a pip install alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+
+def load_library() -> ModuleType:
+    """Load antspyx's compiled ANTs without the package around it, which takes seconds."""
+    package = find_spec('ants')
+    if package is None or package.origin is None:
+        raise ImportError('antspyx is not installed')
+    library = next(Path(package.origin).parent.glob('lib.*'))
+    spec = spec_from_file_location('ants.lib', library)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program named first with the arguments that follow; its exit code comes back."""
+    name, *arguments = sys.argv[1:] if argv is None else argv
+    if arguments == ['--version']:
+        print(f'ANTs Version: embedded-in-antspyx-{version("antspyx")}')
+        return 0
+    return getattr(load_library(), name)(arguments)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Which images and masks of a BIDS dataset belong together."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tumorreg_wf.errors import TumorregError
+
+#: Entities a FLAIR or a mask may share with a T1w, the more the better.
+SHARED_ENTITIES = ('run', 'acquisition', 'reconstruction')
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """One T1w and what goes with it.
+
+    Attributes
+    ----------
+    subject, session : labels; ``session`` is None where there are none.
+    t1w, flair : images of one session; ``flair`` is None where there is none.
+    tumor_mask, brain_mask : masks given by the user; None where there are none.
+    """
+
+    subject: str
+    session: str | None
+    t1w: Path
+    flair: Path | None = None
+    tumor_mask: Path | None = None
+    brain_mask: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """Name for workflows and messages, from the T1w's entities."""
+        return re.sub(r'_T1w\..*', '', self.t1w.name)
+
+
+def check_dataset(bids_dir: Path) -> None:
+    """Raise :class:`TumorregError` unless a folder is a BIDS dataset."""
+    description = bids_dir / 'dataset_description.json'
+    if not bids_dir.is_dir():
+        raise TumorregError(f'{bids_dir}: no such folder.')
+    if not description.is_file():
+        raise TumorregError(
+            f'{bids_dir}: not a BIDS dataset, it has no dataset_description.json.'
+        )
+    try:
+        fields = json.loads(description.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
+        raise TumorregError(f'{description}: cannot be read as JSON ({error}).') from None
+    if not isinstance(fields, dict) or 'BIDSVersion' not in fields:
+        raise TumorregError(f'{description}: the field BIDSVersion is missing.')
+
+
+def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
+    """Labels of the participants to process: the wanted ones, or all.
+
+    Raises
+    ------
+    TumorregError
+        If one is not in the dataset.
+    """
+    present = sorted(
+        path.name.removeprefix('sub-') for path in bids_dir.glob('sub-*') if path.is_dir()
+    )
+    if not present:
+        raise TumorregError(f'{bids_dir}: no participants (sub-*) in this dataset.')
+    labels = [label.removeprefix('sub-') for label in wanted]
+    if missing := [label for label in labels if label not in present]:
+        shown = ', '.join(present[:10]) + (', ...' if len(present) > 10 else '')
+        raise TumorregError(
+            f'{bids_dir}: no participant {", ".join(missing)} here. There are: {shown}.'
+        )
+    return list(dict.fromkeys(labels)) or present
+
+
+def open_layout(
+    root: Path, participants: Iterable[str], database_dir: Path | None = None
+):
+    """Index the participants of a dataset with pybids, or reuse a database of all of it.
+
+    Returns
+    -------
+    layout : :class:`bids.BIDSLayout`.
+    """
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
+    ignore = [re.compile(r'/(code|sourcedata|models|derivatives|\.git)(/|$)')]
+    if database_dir is None:
+        labels = '|'.join(map(re.escape, participants))
+        ignore.append(re.compile(rf'^/?sub-(?!({labels})(/|$))'))
+    return BIDSLayout(
+        root,
+        validate=False,
+        is_derivative=False,
+        config=['bids', 'derivatives'],
+        database_path=database_dir,
+        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+    )
+
+
+def collect_anatomies(
+    layout,
+    participant: str,
+    *,
+    sessions: Sequence[str] = (),
+    filters: dict | None = None,
+    derivatives: Sequence = (),
+) -> list[Anatomy]:
+    """Find the images of a participant and the masks that belong to each.
+
+    Parameters
+    ----------
+    layout : of the dataset.
+    participant : label.
+    sessions : labels to keep; all where empty.
+    filters : as in a BIDS filter file: queries for ``t1w``, ``flair``, ``tumor``, ``brain``.
+    derivatives : layouts that may hold masks, searched before the dataset.
+
+    Returns
+    -------
+    anatomies : one per T1w. Contrast-enhanced images are never taken for T1w.
+    """
+    filters = filters or {}
+    plain = {'extension': ['.nii', '.nii.gz'], 'subject': participant}
+    if sessions:
+        plain['session'] = list(sessions)
+
+    def query(source, name: str, **entities) -> list:
+        return source.get(**{**plain, **entities, **filters.get(name, {})})
+
+    t1ws = query(layout, 't1w', suffix='T1w', ceagent=None, desc=None, space=None, part=None)
+    flairs = query(layout, 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
+    tumors, brains = [], []
+    for source in (*derivatives, layout):
+        found = query(source, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None)
+        tumors += [file for file in found if _in_t1w_space(file)]
+        found = query(source, 'brain', suffix='mask', desc='brain')
+        brains += [file for file in found if _in_t1w_space(file)]
+    return [
+        Anatomy(
+            subject=participant,
+            session=t1w.entities.get('session'),
+            t1w=Path(t1w.path),
+            flair=_best_match(t1w, flairs),
+            tumor_mask=_best_match(t1w, tumors),
+            brain_mask=_best_match(t1w, brains),
+        )
+        for t1w in t1ws
+    ]
+
+
+def _in_t1w_space(file) -> bool:
+    return file.entities.get('space') in (None, 'T1w', 'orig', 'anat')
+
+
+def _best_match(t1w, candidates: list) -> Path | None:
+    """Pick the file of the T1w's session that shares most entities; the first of equals."""
+    same = [
+        file
+        for file in candidates
+        if file.entities.get('session') == t1w.entities.get('session')
+    ]
+    if not same:
+        return None
+
+    def shared(file) -> int:
+        return sum(file.entities.get(key) == t1w.entities.get(key) for key in SHARED_ENTITIES)
+
+    return Path(max(same, key=shared).path)

@@ -1,0 +1,201 @@
+"""The command line of ``tumorreg``; options are fMRIPrep's wherever it has one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from tumorreg_wf import __version__
+from tumorreg_wf.settings import Settings
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the parser; bad values end in ``parser.error``, exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog='tumorreg',
+        description='Find the tumour in T1w (and FLAIR) images of a BIDS dataset, replace it by '
+        'plausible normal tissue, register an atlas to the result with ANTs, and write tissues, '
+        'labels, transforms, tables and a report as BIDS derivatives. Not a medical device.',
+    )
+    parser.add_argument('bids_dir', type=Path, help='root of the BIDS dataset')
+    parser.add_argument('output_dir', type=Path, help='folder for the derivatives')
+    parser.add_argument('analysis_level', choices=['participant'], help='stage of processing')
+    parser.add_argument('--version', action='version', version=f'tumorreg {__version__}')
+    parser.add_argument(
+        '-v', '--verbose', action='count', default=0, help='say more; -vv shows all of Nipype'
+    )
+
+    bids = parser.add_argument_group('what to process')
+    bids.add_argument(
+        '--participant-label', '--participant_label', nargs='+', default=[], metavar='LABEL',
+        help='participants, with or without sub-; default: all',
+    )  # fmt: skip
+    bids.add_argument(
+        '--session-label', nargs='+', default=[], metavar='LABEL',
+        help='sessions, with or without ses-; default: all',
+    )  # fmt: skip
+    bids.add_argument(
+        '--bids-filter-file', type=_filters, default={}, metavar='FILE',
+        help='JSON file with pybids queries for t1w, flair, tumor (mask) and brain (mask)',
+    )  # fmt: skip
+    bids.add_argument(
+        '-d', '--derivatives', nargs='+', type=_folder, default=[], metavar='PATH',
+        help='derivatives with masks to use: label-{tumor,lesion}_{mask,roi} takes the place of '
+        'the U-Net, desc-brain_mask that of skull-strip detection',
+    )  # fmt: skip
+    bids.add_argument(
+        '--bids-database-dir', type=Path, metavar='PATH',
+        help='folder of a pybids database, made there if it does not exist',
+    )  # fmt: skip
+    bids.add_argument(
+        '--skip-bids-validation', action='store_true',
+        help='do not check dataset_description.json',
+    )  # fmt: skip
+
+    how = parser.add_argument_group('how to process')
+    how.add_argument(
+        '--template', metavar='PATH_OR_NAME',
+        help='folder in the layout of TemplateFlow, or one of its names (needs a network); '
+        'default: the MNI152NLin2009aSym inside nilearn',
+    )  # fmt: skip
+    how.add_argument(
+        '--output-spaces', nargs='+', metavar='SPACE',
+        help='where to write T1w and tumour mask besides the T1w itself: T1w (nothing more) or '
+        'the name of the template (default)',
+    )  # fmt: skip
+    how.add_argument(
+        '--skull-strip-t1w', choices=['auto', 'skip'], default='auto',
+        help='auto: stop at a T1w that shows a whole head; skip: take it as stripped',
+    )  # fmt: skip
+    how.add_argument(
+        '--tumor-dilation', type=_not_negative, default=3.0, metavar='MM',
+        help='distance to grow the tumour mask before it is filled (default: 3)',
+    )  # fmt: skip
+    how.add_argument(
+        '--segmentation-weights', type=Path, metavar='PATH',
+        help='weights of the U-Net: file or folder written by tumorreg-train',
+    )  # fmt: skip
+    how.add_argument(
+        '--inpainting-weights', type=Path, metavar='PATH',
+        help='weights of the inpainting network',
+    )  # fmt: skip
+    how.add_argument(
+        '--random-seed', type=int, metavar='SEED',
+        help='seed of the registrations; with --omp-nthreads 1 a run repeats bit for bit',
+    )  # fmt: skip
+    how.add_argument(
+        '--sloppy', action='store_true', help='coarse registration, for trying things out'
+    )
+
+    resources = parser.add_argument_group('resources')
+    resources.add_argument(
+        '--nprocs', '--n-cpus', type=_positive, default=os.cpu_count() or 1, metavar='N',
+        help='processes at a time (default: all cores)',
+    )  # fmt: skip
+    resources.add_argument(
+        '--omp-nthreads', type=_positive, metavar='N',
+        help='threads of one process (default: nprocs, at most 8)',
+    )  # fmt: skip
+    resources.add_argument(
+        '--mem', '--mem-gb', type=float, metavar='GB', help='memory the run may use'
+    )
+    resources.add_argument(
+        '--device', type=_device, default='auto', metavar='{auto,cpu,cuda[:N]}',
+        help='where the networks run (default: auto, a GPU where there is one)',
+    )  # fmt: skip
+    resources.add_argument(
+        '--use-plugin', type=Path, metavar='FILE', help="Nipype plugin settings, YAML or JSON"
+    )
+    resources.add_argument(
+        '-w', '--work-dir', type=Path, default=Path('work'), metavar='PATH',
+        help='folder for intermediate results; the same again goes on where a run stopped '
+        '(default: ./work)',
+    )  # fmt: skip
+    resources.add_argument(
+        '--stop-on-first-crash', action='store_true', help='stop all at the first failure'
+    )
+    resources.add_argument(
+        '--boilerplate-only', action='store_true', help='only write logs/CITATION.md'
+    )
+    resources.add_argument(
+        '--reports-only', action='store_true', help='only write the reports anew'
+    )
+    return parser
+
+
+def make_settings(opts: argparse.Namespace, device: str) -> Settings:
+    """Turn parsed options into settings, ``device`` being the one resolved from auto."""
+    nthreads = opts.omp_nthreads or min(opts.nprocs, 8)
+    return Settings(
+        bids_dir=_absolute(opts.bids_dir),
+        out_dir=_absolute(opts.output_dir),
+        work_dir=_absolute(opts.work_dir),
+        participants=tuple(opts.participant_label),
+        sessions=tuple(label.removeprefix('ses-') for label in opts.session_label),
+        bids_filters=opts.bids_filter_file,
+        derivatives=tuple(opts.derivatives),
+        bids_database_dir=opts.bids_database_dir,
+        template=opts.template,
+        output_spaces=None if opts.output_spaces is None else tuple(opts.output_spaces),
+        skull_strip=opts.skull_strip_t1w,
+        tumor_dilation=opts.tumor_dilation,
+        segmentation_weights=opts.segmentation_weights,
+        inpainting_weights=opts.inpainting_weights,
+        device=device,
+        nprocs=opts.nprocs,
+        omp_nthreads=min(nthreads, opts.nprocs),
+        mem_gb=opts.mem,
+        plugin_file=opts.use_plugin,
+        random_seed=opts.random_seed,
+        sloppy=opts.sloppy,
+        stop_on_first_crash=opts.stop_on_first_crash,
+    )
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))  # links stay links: datalad's datasets are made of them
+
+
+def _folder(value: str) -> Path:
+    path = _absolute(value)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f'{value}: no such folder')
+    return path
+
+
+def _filters(value: str) -> dict:
+    try:
+        filters = json.loads(Path(value).read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f'{value}: cannot be read as JSON ({error})') from None
+    known = {'t1w', 'flair', 'tumor', 'brain'}
+    if not isinstance(filters, dict) or not set(filters) <= known:
+        raise argparse.ArgumentTypeError(
+            f'{value}: an object with queries for {", ".join(sorted(known))} is needed'
+        )
+    return filters
+
+
+def _positive(value: str) -> int:
+    if not value.isdecimal() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f'{value}: a whole number from 1 is needed')
+    return int(value)
+
+
+def _not_negative(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 100:
+        raise argparse.ArgumentTypeError(f'{value}: a distance in mm, 0 to 100, is needed')
+    return number
+
+
+def _device(value: str) -> str:
+    name, _, number = value.partition(':')
+    if value not in ('auto', 'cpu', 'cuda') and not (name == 'cuda' and number.isdecimal()):
+        raise argparse.ArgumentTypeError(f'{value}: auto, cpu, cuda or cuda:N is needed')
+    return value

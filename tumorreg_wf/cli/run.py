@@ -1,0 +1,277 @@
+"""tumorreg: the BIDS-App."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+from tumorreg_wf.bids import (
+    Anatomy,
+    check_dataset,
+    collect_anatomies,
+    find_participants,
+    open_layout,
+)
+from tumorreg_wf.cli.parser import get_parser, make_settings
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.settings import Settings
+
+WRONG_ARGUMENTS, FAILED = 2, 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; see ``tumorreg --help``.
+
+    Returns
+    -------
+    code : 0 if every subject and every report succeeded, 2 for wrong arguments, else 1.
+    """
+    parser = get_parser()
+    opts = parser.parse_args(argv)
+    try:
+        settings = make_settings(opts, _resolve_device(opts.device))
+        participants = _check_arguments(settings, opts)
+    except TumorregError as error:
+        print(f'tumorreg: error: {error}', file=sys.stderr)
+        return WRONG_ARGUMENTS
+    try:
+        return _run(settings, participants, opts)
+    except TumorregError as error:
+        print(f'tumorreg: error: {error}', file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print('tumorreg: interrupted; the same command goes on from here.', file=sys.stderr)
+        return FAILED
+
+
+def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
+    """Check what can be checked before anything is written; give the participants."""
+    from tumorreg_wf.weights import find_weights
+
+    if opts.skip_bids_validation:
+        if not settings.bids_dir.is_dir():
+            raise TumorregError(f'{settings.bids_dir}: no such folder.')
+    else:
+        check_dataset(settings.bids_dir)
+    if settings.out_dir == settings.bids_dir:
+        raise TumorregError(
+            f'{settings.out_dir}: derivatives cannot go into the dataset itself. '
+            f'Use for instance {settings.bids_dir / "derivatives" / "tumorreg"}.'
+        )
+    participants = find_participants(settings.bids_dir, settings.participants)
+    find_weights('segmentation', settings.segmentation_weights)
+    find_weights('inpainting', settings.inpainting_weights)
+    if settings.plugin_file is not None and not settings.plugin_file.is_file():
+        raise TumorregError(f'{settings.plugin_file}: no such file.')
+    for option, folder in (('output_dir', settings.out_dir), ('--work-dir', settings.work_dir)):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise TumorregError(
+                f'{folder}: nothing can be written here ({error.strerror}). Give another {option}.'
+            ) from None
+    return participants
+
+
+def _resolve_device(device: str) -> str:
+    if device == 'cpu':
+        return device
+    import torch
+
+    count = torch.cuda.device_count()
+    if device == 'auto':
+        return 'cuda:0' if count else 'cpu'
+    number = int(device.partition(':')[2] or 0)
+    if number >= count:
+        raise TumorregError(
+            f'--device {device}: {count} GPUs are visible to torch. Use --device cpu, or check '
+            'the driver, CUDA_VISIBLE_DEVICES, and --nv or --gpus of the container.'
+        )
+    return f'cuda:{number}'
+
+
+def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) -> int:
+    _configure_nipype(settings, opts.verbose)
+    from tumorreg_wf.cli.progress import Progress
+    from tumorreg_wf.reports import generate_report, write_citation
+    from tumorreg_wf.template import load_template
+    from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
+    from tumorreg_wf.workflows.outputs import write_dataset_files
+
+    template = load_template(settings.template, settings.work_dir / 'templates')
+    for space in settings.output_spaces or ():
+        if space not in ('T1w', template.name):
+            raise TumorregError(
+                f'--output-spaces {space}: only T1w and the template ({template.name}) are known.'
+            )
+    anatomies, failures = _find_input(settings, participants)
+    run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    write_dataset_files(
+        settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv)
+    )
+    workflow = init_tumorreg_wf(settings, anatomies, template, run_uuid)
+    methods = workflow.visit_desc() or 'Nothing was processed.'
+    write_citation(settings.out_dir, methods)
+    if opts.boilerplate_only:
+        return 0
+    for participant, message in failures.items():
+        _write_failure(crash_folder(settings.out_dir, participant, run_uuid), message)
+
+    progress = Progress(anatomies)
+    if anatomies and not opts.reports_only:
+        (settings.out_dir / 'logs').mkdir(exist_ok=True)
+        (settings.out_dir / 'logs' / f'{run_uuid}.json').write_text(settings.to_json())
+        try:
+            workflow.run(**_plugin(settings, progress))
+        except RuntimeError as error:  # Nipype's, after it has tried all it could
+            progress.say(str(error).splitlines()[0])
+
+    for participant in participants:
+        crashes = sorted(crash_folder(settings.out_dir, participant, run_uuid).glob('crash-*'))
+        for crash in crashes:
+            failures.setdefault(participant, f'{_last_line(crash)} (details: {crash})')
+        try:
+            report = generate_report(
+                settings.out_dir,
+                participant,
+                run_uuid=run_uuid,
+                timings=progress.timings[participant],
+                errors=crashes,
+                methods_md=methods,
+            )
+            print(f'Report: {report}')
+        except Exception as error:  # a report that fails must not hide the other subjects
+            logging.getLogger('tumorreg').exception('report of sub-%s', participant)
+            failures.setdefault(participant, f'the report could not be written: {error}')
+    for participant, message in failures.items():
+        print(f'tumorreg: sub-{participant} failed: {message}', file=sys.stderr)
+    unfinished = {a.subject for a in anatomies} - progress.finished - set(failures)
+    if unfinished and not opts.reports_only:
+        names = ', '.join(f'sub-{label}' for label in sorted(unfinished))
+        print(f'tumorreg: not finished: {names}', file=sys.stderr)
+        return FAILED
+    return FAILED if failures else 0
+
+
+def _find_input(
+    settings: Settings, participants: list[str]
+) -> tuple[list[Anatomy], dict[str, str]]:
+    """Collect and check the images; participants that cannot be processed, with the reason."""
+    layout = open_layout(settings.bids_dir, participants, settings.bids_database_dir)
+    derivatives = [open_layout(folder, participants) for folder in settings.derivatives]
+    anatomies: list[Anatomy] = []
+    failures: dict[str, str] = {}
+    for participant in participants:
+        found = collect_anatomies(
+            layout,
+            participant,
+            sessions=settings.sessions,
+            filters=settings.bids_filters,
+            derivatives=derivatives,
+        )
+        try:
+            if not found:
+                raise TumorregError('no T1w image (without contrast agent) was found.')
+            for anatomy in found:
+                _check_images(anatomy, settings)
+            anatomies += found
+        except TumorregError as error:
+            failures[participant] = str(error)
+    if not any(anatomy.t1w for anatomy in anatomies) and len(set(failures.values())) == 1:
+        message = next(iter(failures.values()))
+        if message.startswith('no T1w'):
+            raise TumorregError(f'{settings.bids_dir}: {message}')
+    return anatomies, failures
+
+
+def _check_images(anatomy: Anatomy, settings: Settings) -> None:
+    """Read every image once: better a message now than a crash in an hour."""
+    from tumorreg_wf.images import load_image, voxel_spacing
+    from tumorreg_wf.intensity import is_stripped
+
+    t1w = load_image(anatomy.t1w)
+    for path in (anatomy.flair, anatomy.tumor_mask, anatomy.brain_mask):
+        if path is not None:
+            load_image(path)
+    data = t1w.get_fdata(dtype='float32')
+    if not data.any():
+        raise TumorregError(f'{anatomy.t1w}: every voxel is 0. Check the conversion.')
+    if anatomy.brain_mask is None and settings.skull_strip == 'auto':
+        if not is_stripped(data, voxel_spacing(t1w)):
+            raise TumorregError(
+                f'{anatomy.t1w}: this looks like a whole head. Strip the skull first, or give a '
+                'brain mask (sub-X_desc-brain_mask.nii.gz) with --derivatives; '
+                '--skull-strip-t1w skip takes the image as it is.'
+            )
+
+
+def _configure_nipype(settings: Settings, verbose: int) -> None:
+    """Set up Nipype before it is imported anywhere else: no telemetry, text crash files."""
+    os.environ['NO_ET'] = '1'
+    os.environ['NIPYPE_NO_ET'] = '1'
+    from nipype import config, logging as nipype_logging
+
+    config.update_config(
+        {
+            'execution': {
+                'crashfile_format': 'txt',
+                'check_version': 'false',
+                'stop_on_first_crash': str(settings.stop_on_first_crash).lower(),
+                'poll_sleep_duration': '0.2',
+            }
+        }
+    )
+    level = {0: 'CRITICAL', 1: 'ERROR'}.get(verbose, 'INFO')
+    for name in ('workflow', 'interface', 'utils'):
+        nipype_logging.getLogger(f'nipype.{name}').setLevel(level)
+
+
+def _plugin(settings: Settings, progress) -> dict:
+    """Arguments of Nipype's run: the plugin file's, or MultiProc."""
+    if settings.plugin_file is not None:
+        import yaml
+
+        loaded = yaml.safe_load(settings.plugin_file.read_text())
+        if not isinstance(loaded, dict) or 'plugin' not in loaded:
+            raise TumorregError(f'{settings.plugin_file}: the key "plugin" is missing.')
+        plugin = {'plugin': loaded['plugin'], 'plugin_args': dict(loaded.get('plugin_args') or {})}
+    else:
+        plugin = {
+            'plugin': 'MultiProc',
+            'plugin_args': {
+                'n_procs': settings.nprocs,
+                'raise_insufficient': False,
+                'mp_context': 'forkserver',
+                'maxtasksperchild': 1,
+            },
+        }
+        if settings.mem_gb is not None:
+            plugin['plugin_args']['memory_gb'] = settings.mem_gb
+    plugin['plugin_args']['status_callback'] = progress
+    return plugin
+
+
+def _write_failure(folder: Path, message: str) -> None:
+    """Leave what stopped a participant before any node ran where the report looks for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'crash-input.txt').write_text(f'Node: input\n\n{message}\n', encoding='utf-8')
+
+
+def _last_line(crash: Path) -> str:
+    lines = [line for line in crash.read_text(errors='replace').splitlines() if line.strip()]
+    for line in reversed(lines):
+        if 'Error' in line and ': ' in line:
+            return line.strip().removeprefix('tumorreg_wf.errors.TumorregError: ')
+    return lines[-1].strip() if lines else 'unknown error'
+
+
+if __name__ == '__main__':
+    sys.exit(main())

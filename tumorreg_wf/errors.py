@@ -1,0 +1,5 @@
+"""Errors a user can mend. The command line prints their text alone, without a traceback."""
+
+
+class TumorregError(Exception):
+    """Bad input, said in one message: which file, what is wrong, what to do."""

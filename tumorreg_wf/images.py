@@ -1,0 +1,191 @@
+"""Images on their grids: reading, comparing, and the 1 mm grid the networks see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+from nibabel.processing import resample_from_to
+from scipy import ndimage
+
+from tumorreg_wf.errors import TumorregError
+
+#: Largest difference (mm, or mm per voxel) between two affines of one grid.
+AFFINE_TOLERANCE = 1e-3
+
+
+def load_image(path: str | Path) -> nb.Nifti1Image:
+    """Read a 3-D image into memory as float32, with finite values.
+
+    Parameters
+    ----------
+    path : path of a NIfTI file, 3-D or 4-D with a single volume.
+
+    Returns
+    -------
+    image : :class:`nibabel.Nifti1Image`, shape (X, Y, Z), float32; NaN and Inf become 0.
+
+    Raises
+    ------
+    TumorregError
+        If the file is missing, truncated, no image, or has several volumes.
+    """
+    try:
+        image = nb.load(path)
+        data = np.asanyarray(image.dataobj).astype(np.float32)
+    except FileNotFoundError:
+        raise TumorregError(f'{path}: no such file.') from None
+    except Exception as error:  # nibabel, gzip and zlib each have their own exceptions
+        raise TumorregError(
+            f'{path}: this is not a readable NIfTI image ({error}). '
+            'Copy or convert it again, then rerun.'
+        ) from None
+    while data.ndim > 3 and data.shape[-1] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise TumorregError(
+            f'{path}: a 3-D image is needed, this one has shape {data.shape}. Split its volumes.'
+        )
+    header = nb.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_xyzt_units('mm')
+    image = nb.Nifti1Image(np.nan_to_num(data, posinf=0, neginf=0), image.affine, header)
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine, 1)
+    return image
+
+
+def save_like(data: np.ndarray, reference: nb.spatialimages.SpatialImage, path: str | Path) -> str:
+    """Write an array on the grid of another image.
+
+    Parameters
+    ----------
+    data : array of the reference's shape; its dtype is the dtype on disk.
+    reference : image that lends affine and header.
+    path : file to write.
+
+    Returns
+    -------
+    path : the absolute path written.
+    """
+    if data.shape != reference.shape:
+        raise ValueError(f'array {data.shape} does not fit the grid {reference.shape}')
+    if data.dtype == bool:
+        data = data.astype(np.uint8)
+    header = reference.header.copy()
+    header.set_data_dtype(data.dtype)
+    header.set_slope_inter(1, 0)
+    path = Path(path).absolute()
+    nb.Nifti1Image(data, reference.affine, header).to_filename(path)
+    return str(path)
+
+
+def same_grid(one: nb.spatialimages.SpatialImage, other: nb.spatialimages.SpatialImage) -> bool:
+    """Tell whether two images share shape and affine."""
+    return one.shape == other.shape and np.allclose(
+        one.affine, other.affine, atol=AFFINE_TOLERANCE
+    )
+
+
+def resample(image: nb.Nifti1Image, target: nb.Nifti1Image, *, order: int) -> nb.Nifti1Image:
+    """Bring an image onto the grid of another, by their affines.
+
+    Parameters
+    ----------
+    image : 3-D image.
+    target : image that lends the grid.
+    order : spline order; 0 (nearest neighbour) for masks and labels.
+
+    Returns
+    -------
+    image : on the target's grid; 0 where the image does not reach.
+    """
+    if same_grid(image, target):
+        return image
+    return resample_from_to(image, (target.shape, target.affine), order=order)
+
+
+def to_network_grid(
+    image: nb.Nifti1Image, *, spacing: float = 1.0, order: int = 1
+) -> nb.Nifti1Image:
+    """Bring an image to a grid the networks see: axes R, A, S, cubic voxels.
+
+    Where the voxels have that size already this only permutes and flips axes, so that
+    :func:`resample` back to the original grid loses nothing. Before down-sampling grey
+    values are smoothed, so that fine detail does not fold into coarse voxels.
+
+    Parameters
+    ----------
+    image : 3-D image of any orientation and voxel size.
+    spacing : edge of the cubic voxels, mm.
+    order : spline order; 0 (nearest neighbour) for masks and labels.
+    """
+    image = nb.as_closest_canonical(image)
+    zooms = voxel_spacing(image)
+    if np.allclose(zooms, spacing, atol=0.01):
+        return image
+    if order > 0:
+        ratio = spacing / zooms
+        sigma = np.where(ratio > 1.2, 0.4 * ratio, 0)
+        image = nb.Nifti1Image(
+            ndimage.gaussian_filter(image.get_fdata(dtype=np.float32), sigma), image.affine
+        )
+    shape = np.maximum(np.ceil(np.array(image.shape) * zooms / spacing - 1e-3), 1).astype(int)
+    affine = image.affine.copy()
+    affine[:3, :3] *= spacing / zooms
+    # the centres of both grids coincide
+    centre = nb.affines.apply_affine(image.affine, (np.array(image.shape) - 1) / 2)
+    affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
+    return resample_from_to(image, (tuple(shape), affine), order=order)
+
+
+def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...]:
+    """Smallest box around a mask, in voxels, widened by a margin; the whole array if empty."""
+    if not mask.any():
+        return tuple(slice(0, size) for size in mask.shape)
+    found = ndimage.find_objects(mask.astype(np.uint8))[0]
+    return tuple(
+        slice(max(0, axis.start - margin), min(size, axis.stop + margin))
+        for axis, size in zip(found, mask.shape, strict=True)
+    )
+
+
+def dilate_mask(mask: np.ndarray, spacing: np.ndarray, radius: float) -> np.ndarray:
+    """Grow a mask by a distance in millimetres.
+
+    Parameters
+    ----------
+    mask : boolean array (X, Y, Z).
+    spacing : voxel size along each axis, mm.
+    radius : distance, mm, from voxel centre to voxel centre.
+
+    Returns
+    -------
+    dilated : boolean array; voxels whose centre is at most ``radius`` from one of the mask's.
+    """
+    mask = mask.astype(bool)
+    if not mask.any() or radius <= 0:
+        return mask
+    margin = int(np.ceil(radius / np.min(spacing))) + 1
+    box = bounding_box(mask, margin)
+    dilated = np.zeros_like(mask)
+    # distances along a float grid carry rounding: 3 mm means 3.0000001 too
+    dilated[box] = ndimage.distance_transform_edt(~mask[box], sampling=spacing) <= radius + 1e-4
+    return dilated
+
+
+def remove_small_components(mask: np.ndarray, spacing: np.ndarray, volume: float) -> np.ndarray:
+    """Drop the 26-connected components of a mask that are smaller than ``volume`` mm^3."""
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count == 0:
+        return mask.astype(bool)
+    sizes = np.bincount(labels.ravel()) * float(np.prod(spacing))
+    keep = sizes >= volume
+    keep[0] = False
+    return keep[labels]
+
+
+def voxel_spacing(image: nb.spatialimages.SpatialImage) -> np.ndarray:
+    """Voxel size along each of the three array axes, mm, from the affine."""
+    return np.sqrt((image.affine[:3, :3] ** 2).sum(0))

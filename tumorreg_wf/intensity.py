@@ -1,0 +1,98 @@
+"""Grey values: brain masks of stripped images, histogram matching, z-scores."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import numpy as np
+from scipy import ndimage
+
+#: Quantiles (fractions) at which histograms are matched.
+QUANTILES = np.array([0.01, 0.05, *np.arange(0.1, 0.91, 0.1), 0.95, 0.99])
+
+#: No stripped brain is larger (ml); a head with skull and scalp is.
+LARGEST_BRAIN = 2300.0
+
+
+def stripped_brain_mask(data: np.ndarray) -> np.ndarray:
+    """Brain mask of a skull-stripped image: its largest connected body, without holes.
+
+    Parameters
+    ----------
+    data : array (X, Y, Z); the background is exactly 0.
+
+    Returns
+    -------
+    mask : boolean array (X, Y, Z).
+    """
+    body = data != 0
+    labels, count = ndimage.label(body)
+    if count > 1:
+        sizes = np.bincount(labels.ravel())
+        # several axial slabs are one brain: keep every large part, drop dust
+        keep = sizes >= 0.02 * sizes[1:].max()
+        keep[0] = False
+        body = keep[labels]
+    return ndimage.binary_fill_holes(body)
+
+
+def is_stripped(data: np.ndarray, spacing: np.ndarray) -> bool:
+    """Tell whether an image shows a brain without skull and scalp.
+
+    An image is taken as stripped when a background of exact zeros surrounds a body no larger
+    than a brain can be (:data:`LARGEST_BRAIN`).
+
+    Parameters
+    ----------
+    data : array (X, Y, Z).
+    spacing : voxel size, mm.
+    """
+    volume = np.count_nonzero(data) * float(np.prod(spacing)) / 1000
+    return 0 < volume <= LARGEST_BRAIN and np.count_nonzero(data) < 0.75 * data.size
+
+
+def reference_quantiles(modality: str) -> np.ndarray:
+    """Grey values at :data:`QUANTILES` of the reference histogram of ``'T1w'`` or ``'FLAIR'``."""
+    source = files('tumorreg_wf') / 'data' / 'intensity_reference.json'
+    return np.array(json.loads(source.read_text())[modality])
+
+
+def normalize(data: np.ndarray, mask: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Match a histogram to a reference, then z-score within the brain.
+
+    The match is piecewise linear between quantiles (Nyul and Udupa 1999), so that it keeps
+    the order of grey values; beyond the outer quantiles the end segments go on.
+
+    Parameters
+    ----------
+    data : array (X, Y, Z).
+    mask : boolean array (X, Y, Z), the brain.
+    reference : grey values of the reference at :data:`QUANTILES`.
+
+    Returns
+    -------
+    normalized : float32 array (X, Y, Z); mean 0 and standard deviation 1 in the mask,
+        0 outside.
+    """
+    out = np.zeros(data.shape, np.float32)
+    values = data[mask].astype(np.float64)
+    if values.size == 0 or np.ptp(values) == 0:
+        return out
+    matched = _piecewise_linear(values, np.quantile(values, QUANTILES), reference)
+    out[mask] = (matched - matched.mean()) / matched.std()
+    return np.clip(out, -6, 6, out=out)
+
+
+def _piecewise_linear(values: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    # images of few grey levels have equal quantiles; interpolation needs a growing axis
+    source, first = np.unique(source, return_index=True)
+    target = target[first]
+    if len(source) < 2:
+        return values
+    matched = np.interp(values, source, target)
+    for end, inner in ((0, 1), (-1, -2)):
+        beyond = values < source[0] if end == 0 else values > source[-1]
+        slope = (target[inner] - target[end]) / (source[inner] - source[end])
+        matched[beyond] = target[end] + slope * (values[beyond] - source[end])
+    return matched

@@ -1,0 +1,1 @@
+"""Nipype interfaces: each a spec and a few lines."""

@@ -1,0 +1,49 @@
+"""Where derivatives go and how they are called."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+# niworkflows lists all TemplateFlow templates when it is imported: seconds of indexing, and a
+# cache folder in HOME. A home with nothing in it spares both. The variable is put back, so that
+# ``templateflow.TemplateFlowClient()`` still finds the user's templates.
+_user_home = os.environ.get('TEMPLATEFLOW_HOME')
+with tempfile.TemporaryDirectory() as _no_templates:
+    Path(_no_templates, 'tpl-none').mkdir()
+    os.environ['TEMPLATEFLOW_HOME'] = _no_templates
+    try:
+        from niworkflows.interfaces.bids import DerivativesDataSink as _DerivativesDataSink
+    finally:
+        del os.environ['TEMPLATEFLOW_HOME']
+        if _user_home is not None:
+            os.environ['TEMPLATEFLOW_HOME'] = _user_home
+
+_spec = json.loads((files('tumorreg_wf') / 'data' / 'io_spec.json').read_text())
+
+
+class DerivativesDataSink(_DerivativesDataSink):
+    """Store a file under its BIDS name; the patterns are in ``data/io_spec.json``.
+
+    Entities of the source T1w (subject, session, acquisition, run...) are kept. Masks are written
+    as uint8, segmentations as int16, probabilities and T1w as float32. The header's codes and
+    units are completed; stored voxel values of the right type are copied as they are.
+    """
+
+    out_path_base = ''
+    _config_entities = frozenset(entity['name'] for entity in _spec['entities'])
+    _config_entities_dict = _spec['entities']
+    _file_patterns = tuple(_spec['default_path_patterns'])
+    _default_dtypes = _DerivativesDataSink._default_dtypes | {'T1w': 'float32'}
+    # spaces that NIfTI has a code for (MNI); any other space is 'aligned to another image'
+    _standard_spaces = frozenset(
+        {
+            'MNI152NLin2009aSym',
+            'MNI152NLin2009cSym',
+            'MNI152NLin2009cAsym',
+            'MNI152NLin6Asym',
+        }
+    )

@@ -1,0 +1,185 @@
+"""Images made fit for the workflow: grids, masks, grey values."""
+
+from __future__ import annotations
+
+import os
+
+import nibabel as nb
+import numpy as np
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import (
+    dilate_mask,
+    load_image,
+    resample,
+    save_like,
+    voxel_spacing,
+)
+from tumorreg_wf.intensity import (
+    is_stripped,
+    normalize,
+    reference_quantiles,
+    stripped_brain_mask,
+)
+
+
+class _ConformInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc='image, 3-D, or 4-D with one volume')
+
+
+class _ConformOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc='float32 NIfTI (X, Y, Z), finite, on the same grid')
+
+
+class Conform(SimpleInterface):
+    """Check an image and write it as 3-D float32 without NaN or Inf, on its own grid."""
+
+    input_spec = _ConformInputSpec
+    output_spec = _ConformOutputSpec
+
+    def _run_interface(self, runtime):
+        image = load_image(self.inputs.in_file)
+        data = image.get_fdata(dtype=np.float32)
+        if not data.any():
+            raise TumorregError(f'{self.inputs.in_file}: every voxel is 0. Check the conversion.')
+        out_file = os.path.join(runtime.cwd, 'conformed.nii.gz')
+        self._results['out_file'] = save_like(data, image, out_file)
+        return runtime
+
+
+class _ConformMaskInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc='mask or labels, any grid; > 0 is inside')
+    reference = File(exists=True, mandatory=True, desc='image that lends the grid')
+
+
+class _MaskOutputSpec(TraitedSpec):
+    out_mask = File(exists=True, desc='mask, uint8, 1 inside, 0 outside')
+
+
+class ConformMask(SimpleInterface):
+    """Bring a mask to the grid of an image by their affines, nearest neighbour, binary."""
+
+    input_spec = _ConformMaskInputSpec
+    output_spec = _MaskOutputSpec
+
+    def _run_interface(self, runtime):
+        reference = load_image(self.inputs.reference)
+        mask = load_image(self.inputs.in_file)
+        inside = nb.Nifti1Image((np.asanyarray(mask.dataobj) > 0).astype(np.uint8), mask.affine)
+        found = np.asanyarray(resample(inside, reference, order=0).dataobj) > 0
+        if np.asanyarray(inside.dataobj).any() and not found.any():
+            raise TumorregError(
+                f'{self.inputs.in_file}: this mask does not overlap {self.inputs.reference}. '
+                'Their headers place them apart; check that both are of one session and space.'
+            )
+        out_file = os.path.join(runtime.cwd, 'mask.nii.gz')
+        self._results['out_mask'] = save_like(found, reference, out_file)
+        return runtime
+
+
+class _BrainMaskInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc='conformed T1w')
+    source_file = File(desc='the user file behind in_file, for messages')
+    skull_strip = traits.Enum(
+        'auto',
+        'skip',
+        usedefault=True,
+        desc='auto: check that the image is stripped; skip: take it as stripped',
+    )
+
+
+class StrippedBrainMask(SimpleInterface):
+    """Brain mask of a skull-stripped image."""
+
+    input_spec = _BrainMaskInputSpec
+    output_spec = _MaskOutputSpec
+
+    def _run_interface(self, runtime):
+        image = load_image(self.inputs.in_file)
+        data = image.get_fdata(dtype=np.float32)
+        if self.inputs.skull_strip == 'auto' and not is_stripped(data, voxel_spacing(image)):
+            source = self.inputs.source_file
+            raise TumorregError(
+                f'{source if isdefined(source) else self.inputs.in_file}: this looks like a whole '
+                'head. Strip the skull first, or give a brain mask (sub-X_desc-brain_mask.nii.gz) '
+                'with --derivatives; --skull-strip-t1w skip takes the image as it is.'
+            )
+        out_file = os.path.join(runtime.cwd, 'brain_mask.nii.gz')
+        self._results['out_mask'] = save_like(stripped_brain_mask(data), image, out_file)
+        return runtime
+
+
+class _ApplyMaskInputSpec(BaseInterfaceInputSpec):
+    in_file = File(exists=True, mandatory=True, desc='image')
+    in_mask = File(exists=True, mandatory=True, desc='mask on the same grid')
+
+
+class _ImageOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc='float32 image on the grid of in_file')
+
+
+class ApplyMask(SimpleInterface):
+    """Set what is outside a mask to 0."""
+
+    input_spec = _ApplyMaskInputSpec
+    output_spec = _ImageOutputSpec
+
+    def _run_interface(self, runtime):
+        image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
+        data = image.get_fdata(dtype=np.float32) * (np.asanyarray(mask.dataobj) > 0)
+        out_file = os.path.join(runtime.cwd, 'masked.nii.gz')
+        self._results['out_file'] = save_like(data, image, out_file)
+        return runtime
+
+
+class _NormalizeInputSpec(_ApplyMaskInputSpec):
+    modality = traits.Enum('T1w', 'FLAIR', usedefault=True, desc='reference histogram')
+
+
+class NormalizeIntensity(SimpleInterface):
+    """Histogram matching to a reference, then z-score, both within the brain.
+
+    See :func:`tumorreg_wf.intensity.normalize`.
+    """
+
+    input_spec = _NormalizeInputSpec
+    output_spec = _ImageOutputSpec
+
+    def _run_interface(self, runtime):
+        image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
+        data = normalize(
+            image.get_fdata(dtype=np.float32),
+            np.asanyarray(mask.dataobj) > 0,
+            reference_quantiles(self.inputs.modality),
+        )
+        out_file = os.path.join(runtime.cwd, 'normalized.nii.gz')
+        self._results['out_file'] = save_like(data, image, out_file)
+        return runtime
+
+
+class _DilateInputSpec(BaseInterfaceInputSpec):
+    in_mask = File(exists=True, mandatory=True, desc='mask, > 0 inside')
+    radius = traits.Range(low=0.0, value=3.0, usedefault=True, desc='distance to grow, mm')
+
+
+class DilateMask(SimpleInterface):
+    """Grow a mask by a distance in true millimetres, on any grid."""
+
+    input_spec = _DilateInputSpec
+    output_spec = _MaskOutputSpec
+
+    def _run_interface(self, runtime):
+        image = load_image(self.inputs.in_mask)
+        mask = np.asanyarray(image.dataobj) > 0
+        dilated = dilate_mask(mask, voxel_spacing(image), self.inputs.radius)
+        out_file = os.path.join(runtime.cwd, 'dilated.nii.gz')
+        self._results['out_mask'] = save_like(dilated, image, out_file)
+        return runtime

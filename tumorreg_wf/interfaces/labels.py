@@ -1,0 +1,136 @@
+"""Tissues and regions of a patient, from warped maps of the atlas."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pandas as pd
+from nipype.interfaces.base import (
+    BaseInterfaceInputSpec,
+    File,
+    SimpleInterface,
+    TraitedSpec,
+    traits,
+)
+
+from tumorreg_wf.images import load_image, save_like, voxel_spacing
+from tumorreg_wf.measures import measure_regions, measure_tumor
+
+#: BIDS tissue indices, in the order of the probability maps.
+TISSUES = {'GM': 1, 'WM': 2, 'CSF': 3}
+LESION = 7
+
+
+def label_tissues(
+    probabilities: np.ndarray, brain: np.ndarray, tumor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Turn warped tissue maps into this patient's tissues.
+
+    Parameters
+    ----------
+    probabilities : (3, X, Y, Z), GM, WM, CSF of the atlas in patient space.
+    brain, tumor : boolean (X, Y, Z).
+
+    Returns
+    -------
+    dseg : int16, BIDS indices, the tumour labelled 7 (Lesion).
+    healthy : int16, the same as if there were no tumour.
+    probabilities : float32 (3, X, Y, Z); sum to 1 in the brain outside the tumour, else 0.
+    """
+    probabilities = np.clip(probabilities, 0, None) * brain
+    total = probabilities.sum(0)
+    # brain that the warped atlas does not reach lies at its rim: fluid
+    probabilities[2][brain & (total < 0.05)] = 1
+    probabilities /= np.where(brain, probabilities.sum(0), 1)
+    healthy = np.where(brain, probabilities.argmax(0) + 1, 0).astype(np.int16)
+    dseg = np.where(tumor, LESION, healthy).astype(np.int16)
+    return dseg, healthy, (probabilities * ~tumor).astype(np.float32)
+
+
+class _LabelTissuesInputSpec(BaseInterfaceInputSpec):
+    in_files = traits.List(
+        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='warped GM, WM, CSF maps'
+    )
+    brain_mask = File(exists=True, mandatory=True, desc='brain mask on the same grid')
+    tumor_mask = File(exists=True, mandatory=True, desc='tumour mask on the same grid')
+
+
+class _LabelTissuesOutputSpec(TraitedSpec):
+    out_dseg = File(exists=True, desc='1 GM, 2 WM, 3 CSF, 7 Lesion, 0 elsewhere')
+    out_healthy_dseg = File(exists=True, desc='1 GM, 2 WM, 3 CSF as if without tumour')
+    out_probsegs = traits.List(File(exists=True), desc='GM, WM, CSF; 0 in the tumour')
+
+
+class LabelTissues(SimpleInterface):
+    """Tissues of the patient from the warped atlas, with the tumour as Lesion and without."""
+
+    input_spec = _LabelTissuesInputSpec
+    output_spec = _LabelTissuesOutputSpec
+
+    def _run_interface(self, runtime):
+        images = [load_image(path) for path in self.inputs.in_files]
+        brain, tumor = (
+            np.asanyarray(load_image(path).dataobj) > 0
+            for path in (self.inputs.brain_mask, self.inputs.tumor_mask)
+        )
+        dseg, healthy, maps = label_tissues(
+            np.stack([image.get_fdata(dtype=np.float32) for image in images]), brain, tumor
+        )
+
+        def save(data, name):
+            return save_like(data, images[0], os.path.join(runtime.cwd, f'{name}.nii.gz'))
+
+        self._results['out_dseg'] = save(dseg, 'dseg')
+        self._results['out_healthy_dseg'] = save(healthy, 'healthy')
+        self._results['out_probsegs'] = [
+            save(data, name) for data, name in zip(maps, TISSUES, strict=True)
+        ]
+        return runtime
+
+
+class _TumorTablesInputSpec(BaseInterfaceInputSpec):
+    tumor_mask = File(exists=True, mandatory=True, desc='tumour mask in patient space')
+    std_tumor_mask = File(exists=True, mandatory=True, desc='tumour mask in template space')
+    atlas = File(exists=True, mandatory=True, desc='atlas labels in patient space')
+    atlas_lut = File(exists=True, mandatory=True, desc='BIDS look-up table: index, name, ...')
+    template_name = traits.Str(mandatory=True, desc='name of the template, for column names')
+
+
+class _TumorTablesOutputSpec(TraitedSpec):
+    out_regions = File(exists=True, desc='TSV, a row per region')
+    out_tumor = File(exists=True, desc='TSV, one row')
+    notes = traits.List(traits.Str, desc='what a reader of the tables should know')
+
+
+class TumorTables(SimpleInterface):
+    """Tables of the tumour and of the regions around it."""
+
+    input_spec = _TumorTablesInputSpec
+    output_spec = _TumorTablesOutputSpec
+
+    def _run_interface(self, runtime):
+        image = load_image(self.inputs.tumor_mask)
+        tumor = np.asanyarray(image.dataobj) > 0
+        std_image = load_image(self.inputs.std_tumor_mask)
+        labels = np.asanyarray(load_image(self.inputs.atlas).dataobj).astype(int)
+        regions = measure_regions(
+            labels, tumor, voxel_spacing(image), pd.read_csv(self.inputs.atlas_lut, sep='\t')
+        )
+        summary = measure_tumor(
+            tumor,
+            image.affine,
+            np.asanyarray(std_image.dataobj) > 0,
+            std_image.affine,
+            self.inputs.template_name,
+        )
+        summary['n_regions'] = int((regions['tumor_mm3'] > 0).sum())
+        for field, table in (('regions', regions), ('tumor', pd.DataFrame([summary]))):
+            path = os.path.join(runtime.cwd, f'{field}.tsv')
+            table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
+            self._results[f'out_{field}'] = path
+        self._results['notes'] = [] if tumor.any() else [
+            'No tumour was found: nothing was replaced, and the atlas was registered to the '
+            'T1w as it is.'
+        ]  # fmt: skip
+        return runtime

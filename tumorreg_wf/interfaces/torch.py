@@ -1,0 +1,150 @@
+"""The networks as Nipype command-line interfaces, each run a process of its own.
+
+Torch is not imported here: ``python -m tumorreg_wf.models.runner`` does the work and gives
+its memory back when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+from nipype.interfaces.base import (
+    CommandLine,
+    CommandLineInputSpec,
+    File,
+    TraitedSpec,
+    isdefined,
+    traits,
+)
+
+from tumorreg_wf.weights import find_weights
+
+#: The runner as a program of this interpreter.
+RUNNER = f'{shlex.quote(sys.executable)} -m tumorreg_wf.models.runner'
+
+
+class _NetworkInputSpec(CommandLineInputSpec):
+    weights = File(
+        exists=True,
+        nohash=True,
+        argstr='--weights %s',
+        desc='safetensors file with the weights; default: the packaged ones',
+    )
+    weights_sha256 = traits.Str(
+        argstr='--sha256 %s',
+        desc='hash the weights must have; other weights make the node run again',
+    )
+    device = traits.Str(
+        'cpu', usedefault=True, nohash=True, argstr='--device %s', desc='torch device'
+    )
+    num_threads = traits.Int(
+        1, usedefault=True, nohash=True, argstr='--threads %d', desc='CPU threads of torch'
+    )
+
+
+class _NetworkCommand(CommandLine):
+    """A subcommand of the runner with its weights filled in."""
+
+    _task = ''
+
+    def __init__(self, **inputs) -> None:
+        super().__init__(**inputs)
+        if not isdefined(self.inputs.weights) or not isdefined(self.inputs.weights_sha256):
+            source = self.inputs.weights if isdefined(self.inputs.weights) else None
+            found = find_weights(self._task, source)
+            self.inputs.weights = str(found.path)
+            self.inputs.weights_sha256 = found.sha256
+
+    def _list_outputs(self) -> dict:
+        return {
+            name: os.path.abspath(getattr(self.inputs, name))
+            for name in self.output_spec().copyable_trait_names()
+        }
+
+
+class SegmentTumorInputSpec(_NetworkInputSpec):
+    in_file = File(
+        exists=True,
+        mandatory=True,
+        argstr='--t1w %s',
+        desc='T1w, normalised within the brain (X, Y, Z), any orientation and voxel size',
+    )
+    in_flair = File(
+        exists=True, argstr='--flair %s', desc='FLAIR, normalised, on the same grid; optional'
+    )
+    brain_mask = File(
+        exists=True, mandatory=True, argstr='--brain %s', desc='brain mask on the same grid'
+    )
+    out_probseg = traits.Str(
+        'probseg.nii.gz', usedefault=True, argstr='--out-probseg %s', desc='file to write'
+    )
+    out_mask = traits.Str(
+        'mask.nii.gz', usedefault=True, argstr='--out-mask %s', desc='file to write'
+    )
+
+
+class SegmentTumorOutputSpec(TraitedSpec):
+    out_probseg = File(exists=True, desc='tumour probability in [0, 1], grid of in_file')
+    out_mask = File(exists=True, desc='tumour mask, 1 tumour, 0 elsewhere, grid of in_file')
+
+
+class SegmentTumor(_NetworkCommand):
+    """Find the tumour with the U-Net.
+
+    Examples
+    --------
+    >>> from tumorreg_wf.interfaces.torch import SegmentTumor
+    >>> node = SegmentTumor(in_file='t1w.nii.gz', brain_mask='mask.nii.gz')  # doctest: +SKIP
+    """
+
+    _task = 'segmentation'
+    _cmd = f'{RUNNER} segment'
+    input_spec = SegmentTumorInputSpec
+    output_spec = SegmentTumorOutputSpec
+
+
+class InpaintTumorInputSpec(_NetworkInputSpec):
+    in_file = File(
+        exists=True,
+        mandatory=True,
+        argstr='--t1w %s',
+        desc='T1w (X, Y, Z), any orientation, voxel size and intensity scale',
+    )
+    in_mask = File(
+        exists=True,
+        mandatory=True,
+        argstr='--hole %s',
+        desc='mask of what to replace, on the same grid; dilate it first',
+    )
+    brain_mask = File(
+        exists=True,
+        mandatory=True,
+        argstr='--brain %s',
+        desc='brain mask on the same grid; only brain is filled',
+    )
+    out_file = traits.Str(
+        'inpainted.nii.gz', usedefault=True, argstr='--out %s', desc='file to write'
+    )
+
+
+class InpaintTumorOutputSpec(TraitedSpec):
+    out_file = File(exists=True, desc='T1w with normal tissue in the hole; equal to in_file outside')
+
+
+class InpaintTumor(_NetworkCommand):
+    """Replace a tumour by plausible normal tissue with the partial-convolution network.
+
+    Examples
+    --------
+    >>> from tumorreg_wf.interfaces.torch import InpaintTumor
+    >>> node = InpaintTumor(
+    ...     in_file='t1w.nii.gz', in_mask='dilated.nii.gz', brain_mask='mask.nii.gz'
+    ... )  # doctest: +SKIP
+    """
+
+    _task = 'inpainting'
+    _cmd = f'{RUNNER} inpaint'
+    input_spec = InpaintTumorInputSpec
+    output_spec = InpaintTumorOutputSpec

@@ -1,0 +1,1 @@
+"""The networks and what runs them: arrays and files in, arrays and files out."""

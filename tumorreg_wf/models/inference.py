@@ -1,0 +1,199 @@
+"""Running the networks: images in, images out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from tumorreg_wf.images import (
+    bounding_box,
+    remove_small_components,
+    resample,
+    to_network_grid,
+    voxel_spacing,
+)
+from tumorreg_wf.intensity import normalize, reference_quantiles
+from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet
+from tumorreg_wf.models.unet import UNet
+from tumorreg_wf.weights import Weights
+
+ARCHITECTURES: dict[str, type[nn.Module]] = {
+    network.__name__: network for network in (UNet, PConvNet, PConvUNet)
+}
+
+#: Slices are padded to a multiple of this, which every architecture can halve down.
+SIZE_MULTIPLE = 32
+
+#: Slices in one forward pass; bounds memory.
+BATCH = 8
+
+#: Pieces of tumour smaller than this are taken for noise, mm^3.
+SMALLEST_TUMOR = 500.0
+
+
+def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
+    """Build a network from its weights file, ready for inference."""
+    network = ARCHITECTURES[weights.architecture](**weights.config)
+    network.load_state_dict(load_file(weights.path))
+    return network.to(device, memory_format=torch.channels_last).eval()
+
+
+def save_network(network: nn.Module, path: str | Path, *, name: str, task: str, **facts) -> None:
+    """Write a network as safetensors with the metadata :func:`load_network` needs.
+
+    ``facts`` are ``config`` (keyword arguments of the architecture) and ``spacing`` (mm).
+    """
+    metadata = {
+        'name': name,
+        'task': task,
+        'architecture': type(network).__name__,
+        'config': json.dumps(facts['config']),
+        'spacing': str(facts['spacing']),
+    }
+    state = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
+    save_file(state, path, metadata)
+
+
+def segment(
+    network: nn.Module,
+    t1w: nb.Nifti1Image,
+    flair: nb.Nifti1Image | None,
+    brain: nb.Nifti1Image,
+    *,
+    spacing: float = 1.0,
+    device: str = 'cpu',
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the tumour.
+
+    Parameters
+    ----------
+    network : maps slices (N, 2, H, W) to logits (N, 1, H, W).
+    t1w, flair : normalised images (:func:`tumorreg_wf.intensity.normalize`) on one grid of any
+        orientation and voxel size; ``flair`` may be None.
+    brain : brain mask on the same grid.
+    spacing : voxel edge the network was trained at, mm.
+    device : torch device.
+
+    Returns
+    -------
+    probability : float32 array on the grid of ``t1w``, in [0, 1], 0 outside the brain.
+    mask : boolean array, probability of at least one half, without specks.
+    """
+    grid_t1w = to_network_grid(t1w, spacing=spacing)
+    channels = [grid_t1w.get_fdata(dtype=np.float32)]
+    channels.append(
+        np.zeros_like(channels[0])
+        if flair is None
+        else to_network_grid(flair, spacing=spacing).get_fdata(dtype=np.float32)
+    )
+    # resampled T1w is 0 outside the brain, and only there all over
+    box = bounding_box(channels[0] != 0)
+    volume = np.stack([channel[box] for channel in channels])
+    slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, -1, 0)))
+    found = torch.sigmoid(_run_slices(network, [slices], device))[:, 0]
+    # tumours are smooth from slice to slice
+    padded = torch.cat([found[:1], found, found[-1:]])
+    found = 0.25 * padded[:-2] + 0.5 * found + 0.25 * padded[2:]
+    probability = np.zeros(grid_t1w.shape, np.float32)
+    probability[box] = np.moveaxis(found.numpy(), 0, -1)
+
+    native = resample(nb.Nifti1Image(probability, grid_t1w.affine), t1w, order=1)
+    inside = np.asanyarray(brain.dataobj) > 0
+    probability = np.clip(native.get_fdata(dtype=np.float32), 0, 1) * inside
+    mask = remove_small_components(probability >= 0.5, voxel_spacing(t1w), SMALLEST_TUMOR)
+    return probability, mask
+
+
+def inpaint(
+    network: nn.Module,
+    t1w: nb.Nifti1Image,
+    hole: nb.Nifti1Image,
+    brain: nb.Nifti1Image,
+    *,
+    spacing: float = 1.0,
+    device: str = 'cpu',
+) -> np.ndarray:
+    """Replace what is in a hole by plausible normal tissue.
+
+    The network runs over axial, coronal and sagittal slices and the three results are
+    averaged, which removes steps between slices.
+
+    Parameters
+    ----------
+    network : maps slices and masks (N, 1, H, W) to slices (N, 1, H, W).
+    t1w : image of any orientation, voxel size and intensity scale.
+    hole : mask of what to replace, on the same grid.
+    brain : brain mask, on the same grid; only brain is filled.
+    spacing : voxel edge the network was trained at, mm.
+    device : torch device.
+
+    Returns
+    -------
+    recovered : float32 array on the grid of ``t1w``; equal to it outside the hole, bit for bit.
+    """
+    data = np.asanyarray(t1w.dataobj, dtype=np.float32)
+    inside = np.asanyarray(brain.dataobj) > 0
+    missing = (np.asanyarray(hole.dataobj) > 0) & inside
+    known = inside & ~missing
+    recovered = data.copy()
+    if not missing.any() or not known.any():
+        return recovered
+
+    values = normalize(data, known, reference_quantiles('T1w'))
+    grid_values = to_network_grid(nb.Nifti1Image(values, t1w.affine), spacing=spacing)
+    grid_hole = to_network_grid(
+        nb.Nifti1Image(missing.astype(np.float32), t1w.affine), spacing=spacing
+    )
+    x = grid_values.get_fdata(dtype=np.float32)
+    mask = (grid_hole.get_fdata(dtype=np.float32) <= 0.01).astype(np.float32)
+    box = bounding_box((x != 0) | (mask == 0))
+    filled = np.zeros(x.shape, np.float32)
+    filled[box] = np.mean(
+        [_inpaint_along(network, x[box], mask[box], axis, device) for axis in range(3)], axis=0
+    )
+
+    native = resample(nb.Nifti1Image(filled, grid_values.affine), t1w, order=1)
+    # back to the image's own grey values: the normalisation is monotone, so its inverse is
+    # read off the known voxels
+    fractions = np.linspace(0.001, 0.999, 999)
+    recovered[missing] = np.interp(
+        np.asanyarray(native.dataobj)[missing],
+        np.quantile(values[known], fractions),
+        np.quantile(data[known], fractions),
+    )
+    return recovered
+
+
+def _inpaint_along(
+    network: nn.Module, x: np.ndarray, mask: np.ndarray, axis: int, device: str
+) -> np.ndarray:
+    """Run the network over the slices across one axis that hold some of the hole."""
+    x, mask = np.moveaxis(x, axis, 0), np.moveaxis(mask, axis, 0)
+    filled = x.copy()
+    holed = np.flatnonzero((mask == 0).any(axis=(1, 2)))
+    inputs = [torch.from_numpy(np.ascontiguousarray(array[holed, None])) for array in (x, mask)]
+    filled[holed] = _run_slices(network, inputs, device)[:, 0].numpy()
+    return np.moveaxis(filled, 0, axis)
+
+
+@torch.inference_mode()
+def _run_slices(network: nn.Module, inputs: list[torch.Tensor], device: str) -> torch.Tensor:
+    """Run a network over padded batches of slices (N, C, H, W)."""
+    height, width = inputs[0].shape[-2:]
+    padding = (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE)
+    results = []
+    for start in range(0, len(inputs[0]), BATCH):
+        batch = [
+            nn.functional.pad(array[start : start + BATCH], padding, value=float(position > 0))
+            .to(device)
+            .contiguous(memory_format=torch.channels_last)
+            for position, array in enumerate(inputs)  # beyond the image: 0, and known
+        ]
+        results.append(network(*batch)[..., :height, :width].cpu())
+    return torch.cat(results)

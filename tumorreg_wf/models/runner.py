@@ -1,0 +1,83 @@
+"""The networks as a program: files in, files out.
+
+``python -m tumorreg_wf.models.runner segment|inpaint --help``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import nibabel as nb
+import numpy as np
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import load_image, same_grid, save_like
+from tumorreg_wf.weights import read_weights
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the program's parser."""
+    parser = argparse.ArgumentParser(prog='python -m tumorreg_wf.models.runner')
+    commands = parser.add_subparsers(dest='command', required=True)
+    segment = commands.add_parser('segment', help='find the tumour')
+    segment.add_argument('--flair')
+    segment.add_argument('--out-probseg', required=True)
+    segment.add_argument('--out-mask', required=True)
+    inpaint = commands.add_parser('inpaint', help='replace what is in a mask by normal tissue')
+    inpaint.add_argument('--hole', required=True)
+    inpaint.add_argument('--out', required=True)
+    for command in (segment, inpaint):
+        command.add_argument('--t1w', required=True)
+        command.add_argument('--brain', required=True)
+        command.add_argument('--weights', required=True)
+        command.add_argument('--sha256', required=True)
+        command.add_argument('--device', default='cpu')
+        command.add_argument('--threads', type=int, default=1)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program; exit code 1 with a message for bad input."""
+    opts = get_parser().parse_args(argv)
+    try:
+        _run(opts)
+    except TumorregError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(opts: argparse.Namespace) -> None:
+    import torch
+
+    from tumorreg_wf.models import inference
+
+    torch.set_num_threads(opts.threads)
+    weights = read_weights(opts.weights)
+    if weights.sha256 != opts.sha256:
+        raise TumorregError(f'{opts.weights}: these weights changed since the run was planned.')
+    network = inference.load_network(weights, opts.device)
+    t1w = load_image(opts.t1w)
+    brain = _on_grid_of(t1w, opts.brain)
+    how = {'spacing': weights.spacing, 'device': opts.device}
+    if opts.command == 'segment':
+        flair = None if opts.flair is None else _on_grid_of(t1w, opts.flair)
+        probability, mask = inference.segment(network, t1w, flair, brain, **how)
+        save_like(probability, t1w, opts.out_probseg)
+        save_like(mask.astype(np.uint8), t1w, opts.out_mask)
+    else:
+        hole = _on_grid_of(t1w, opts.hole)
+        recovered = inference.inpaint(network, t1w, hole, brain, **how)
+        save_like(recovered, t1w, opts.out)
+
+
+def _on_grid_of(t1w: nb.Nifti1Image, path: str) -> nb.Nifti1Image:
+    image = load_image(path)
+    if not same_grid(image, t1w):
+        raise TumorregError(f'{path}: not on the grid of the T1w. Resample it first.')
+    return image
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""The report of a subject and the citation text."""
+
+from tumorreg_wf.reports.report import generate_report, write_citation
+
+__all__ = ['generate_report', 'write_citation']

@@ -1,0 +1,59 @@
+"""What a run is asked to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run; to and from JSON; see ``tumorreg --help`` for each.
+
+    Paths are absolute. ``participants`` and ``sessions`` are labels without ``sub-`` and
+    ``ses-``; no ``sessions`` means all.
+    """
+
+    bids_dir: Path
+    out_dir: Path
+    work_dir: Path
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    bids_filters: dict = field(default_factory=dict)
+    derivatives: tuple[Path, ...] = ()
+    bids_database_dir: Path | None = None
+    template: str | None = None
+    output_spaces: tuple[str, ...] | None = None
+    skull_strip: str = 'auto'
+    tumor_dilation: float = 3.0
+    segmentation_weights: Path | None = None
+    inpainting_weights: Path | None = None
+    device: str = 'cpu'
+    nprocs: int = 1
+    omp_nthreads: int = 1
+    mem_gb: float | None = None
+    plugin_file: Path | None = None
+    random_seed: int | None = None
+    sloppy: bool = False
+    stop_on_first_crash: bool = False
+
+    def to_json(self) -> str:
+        """Write the settings as JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1, default=str) + '\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Read what :meth:`to_json` wrote."""
+        values = json.loads(text)
+        for item in dataclasses.fields(cls):
+            value = values.get(item.name)
+            if value is None:
+                continue
+            if 'tuple' in item.type:
+                kind = Path if 'Path' in item.type else str
+                values[item.name] = tuple(kind(part) for part in value)
+            elif 'Path' in item.type:
+                values[item.name] = Path(value)
+        return cls(**values)

@@ -1,0 +1,223 @@
+"""The template and its atlas, as files for ANTs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import load_image, resample, save_like
+
+#: nilearn's packaged template by its BIDS name: ICBM 152 nonlinear 2009a symmetric, 1 mm.
+DEFAULT_TEMPLATE = 'MNI152NLin2009aSym'
+
+#: Territories around the seeds of Dosenbach et al. (2010), whose coordinates nilearn packages.
+DEFAULT_ATLAS = 'Dosenbach2010'
+
+
+@dataclass(frozen=True)
+class Template:
+    """A skull-stripped template with tissue maps and an atlas, all on one grid.
+
+    Attributes
+    ----------
+    name : as in file names, ``space-<name>``.
+    t1w : stripped T1w.
+    brain_mask : its brain mask.
+    tissues : probability maps of GM, WM and CSF.
+    atlas_name : as in file names, ``atlas-<name>``.
+    atlas, atlas_lut : label image and BIDS look-up table (index, name, ...).
+    """
+
+    name: str
+    t1w: Path
+    brain_mask: Path
+    tissues: tuple[Path, Path, Path]
+    atlas_name: str
+    atlas: Path
+    atlas_lut: Path
+
+
+def load_template(source: str | Path | None, folder: str | Path) -> Template:
+    """Get a template ready as files.
+
+    Parameters
+    ----------
+    source : None for nilearn's MNI152; a folder in TemplateFlow's layout (``tpl-<name>`` or
+        what holds one such folder); or a TemplateFlow name, fetched by templateflow.
+    folder : where files that do not exist yet are written, once.
+
+    Raises
+    ------
+    TumorregError
+        If the source is neither, or lacks an image that is needed.
+    """
+    folder = Path(folder).absolute()
+    if source is None:
+        return _default_template(folder / DEFAULT_TEMPLATE)
+    path = Path(source)
+    if not path.is_dir():
+        return _templateflow_folder(_fetch(str(source)), folder)
+    inner = sorted(path.glob('tpl-*/'))
+    if not path.name.startswith('tpl-') and len(inner) == 1:
+        path = inner[0]
+    return _templateflow_folder(path, folder)
+
+
+def _default_template(folder: Path) -> Template:
+    from nilearn import datasets
+
+    paths = _paths(DEFAULT_TEMPLATE, DEFAULT_ATLAS, folder)
+    if not paths.atlas_lut.exists():  # written last
+        folder.mkdir(parents=True, exist_ok=True)
+        t1w = datasets.load_mni152_template(resolution=1)
+        brain = datasets.load_mni152_brain_mask(resolution=1).get_fdata() > 0
+        gm = datasets.load_mni152_gm_template(resolution=1).get_fdata() * brain
+        wm = datasets.load_mni152_wm_template(resolution=1).get_fdata() * brain
+        _write(paths, t1w, brain, np.stack([gm, wm, brain - np.minimum(gm + wm, 1)]))
+        _write_seed_atlas(paths, t1w)
+    return paths
+
+
+def _templateflow_folder(source: Path, folder: Path) -> Template:
+    name = source.name.removeprefix('tpl-')
+
+    def find(*endings: str) -> Path | None:
+        for ending in endings:
+            for resolution in ('res-01_', 'res-1_', ''):
+                found = sorted(source.glob(f'tpl-{name}_{resolution}{ending}'))
+                if found:
+                    return found[0]
+        return None
+
+    t1w, mask = find('desc-brain_T1w.nii.gz', 'T1w.nii.gz'), find('desc-brain_mask.nii.gz')
+    if t1w is None or mask is None:
+        raise TumorregError(
+            f'{source}: a template needs a T1w and a desc-brain_mask in TemplateFlow\'s layout '
+            f'(tpl-{name}_res-01_desc-brain_T1w.nii.gz ...).'
+        )
+    atlas = next(
+        (
+            path
+            for path in sorted(source.glob(f'tpl-{name}_*atlas-*_dseg.nii.gz'))
+            if path.with_name(path.name.replace('.nii.gz', '.tsv')).exists()
+            and nb.load(path).shape == nb.load(mask).shape
+        ),
+        None,
+    )
+    if atlas is None and not name.startswith('MNI'):
+        raise TumorregError(
+            f'{source}: this template has no atlas (tpl-{name}_res-01_atlas-..._dseg.nii.gz with '
+            'a .tsv beside it), and the packaged one is made for MNI space only.'
+        )
+    atlas_name = DEFAULT_ATLAS if atlas is None else atlas.name.split('atlas-')[1].split('_')[0]
+    folder = folder / name
+    paths = _paths(name, atlas_name, folder)
+    if not paths.atlas_lut.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        image = load_image(t1w)
+        brain = resample(load_image(mask), image, order=0).get_fdata() > 0
+        maps = [find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF')]
+        if None in maps:
+            tissues = _tissues_by_intensity(image.get_fdata(), brain)
+        else:
+            tissues = np.stack([resample(load_image(m), image, order=1).get_fdata() for m in maps])
+        _write(paths, image, brain, tissues * brain)
+        if atlas is None:
+            _write_seed_atlas(paths, image)
+        else:
+            labels = resample(load_image(atlas), image, order=0).get_fdata()
+            _save(labels.astype(np.int16), image, paths.atlas)
+            lut = pd.read_csv(atlas.with_name(atlas.name.replace('.nii.gz', '.tsv')), sep='\t')
+            lut.to_csv(paths.atlas_lut, sep='\t', index=False)
+    return paths
+
+
+def _fetch(name: str) -> Path:
+    try:
+        from templateflow import TemplateFlowClient
+
+        found = TemplateFlowClient().get(
+            name, resolution=1, suffix=['T1w', 'mask', 'probseg'], raise_empty=True
+        )
+        return Path(found[0]).parent
+    except Exception as error:  # the network, the cache and the name can all fail
+        raise TumorregError(
+            f'--template {name}: neither a folder nor a template that TemplateFlow could give '
+            f'({error}). Give a folder in TemplateFlow\'s layout.'
+        ) from None
+
+
+def _paths(name: str, atlas_name: str, folder: Path) -> Template:
+    def path(ending: str) -> Path:
+        return folder / f'tpl-{name}_{ending}'
+
+    return Template(
+        name=name,
+        t1w=path('desc-brain_T1w.nii.gz'),
+        brain_mask=path('desc-brain_mask.nii.gz'),
+        tissues=tuple(path(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF')),
+        atlas_name=atlas_name,
+        atlas=path(f'atlas-{atlas_name}_dseg.nii.gz'),
+        atlas_lut=path(f'atlas-{atlas_name}_dseg.tsv'),
+    )
+
+
+def _write(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, tissues: np.ndarray) -> None:
+    _save((image.get_fdata() * brain).astype(np.float32), image, paths.t1w)
+    _save(brain.astype(np.uint8), image, paths.brain_mask)
+    for data, path in zip(tissues, paths.tissues, strict=True):
+        _save(data.astype(np.float32), image, path)
+
+
+def _save(data: np.ndarray, like: nb.Nifti1Image, path: Path) -> None:
+    part = path.with_name(f'.{os.getpid()}_{path.name}')
+    save_like(data, like, part)
+    os.replace(part, path)  # two runs may share the folder
+
+
+def _tissues_by_intensity(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """GM, WM and CSF of a template that brings no maps: three classes of its grey values."""
+    from sklearn.mixture import GaussianMixture
+
+    values = t1w[brain][:, None]
+    model = GaussianMixture(3, random_state=0, means_init=np.quantile(values, [[0.1], [0.5], [0.85]]))
+    model.fit(values[:: max(1, len(values) // 50000)])
+    csf, gm, wm = model.predict_proba(values)[:, np.argsort(model.means_.ravel())].T
+    maps = np.zeros((3, *t1w.shape), np.float32)
+    maps[:, brain] = gm, wm, csf
+    return maps
+
+
+def _write_seed_atlas(paths: Template, image: nb.Nifti1Image) -> None:
+    """Label each voxel of brain tissue by the nearest seed of its own hemisphere."""
+    from nilearn import datasets
+    from scipy.spatial import cKDTree
+
+    seeds = datasets.fetch_coords_dosenbach_2010(ordered_regions=False)
+    points = np.array([[rois[axis] for axis in 'xyz'] for rois in seeds.rois.to_dict('records')])
+    gm, wm, csf = (load_image(path).get_fdata() for path in paths.tissues)
+    voxels = np.argwhere((gm + wm) > np.maximum(csf, 0.2))
+    where = nb.affines.apply_affine(image.affine, voxels)
+    labels = np.zeros(image.shape, np.int16)
+    for side in (where[:, 0] < 0, where[:, 0] >= 0):
+        # a seed on the midline serves both sides
+        sign = -1 if where[side][0, 0] < 0 else 1
+        own = np.flatnonzero(points[:, 0] * sign >= -2)
+        labels[tuple(voxels[side].T)] = own[cKDTree(points[own]).query(where[side])[1]] + 1
+    _save(labels, image, paths.atlas)
+    sides = np.select([points[:, 0] < -2, points[:, 0] > 2], ['L', 'R'], 'B')
+    names = [str(label).rsplit(' ', 1)[0] for label in seeds.labels]
+    pd.DataFrame(
+        {
+            'index': np.arange(1, len(points) + 1),
+            'name': [f'{name} {side} {number + 1}' for number, (name, side) in enumerate(zip(names, sides, strict=True))],
+            'hemisphere': sides,
+            'network': list(seeds.networks),
+        }
+    ).to_csv(paths.atlas_lut, sep='\t', index=False)

@@ -1,0 +1,92 @@
+"""Losses of both networks; equation numbers are those of the method (docs/method.md)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def segmentation_loss(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Binary cross-entropy, as in the paper, plus soft Dice over the batch.
+
+    Dice counters the imbalance of classes (a tumour fills few pixels of few slices).
+
+    Parameters
+    ----------
+    logits, target : (N, 1, H, W); target 1 in the tumour, 0 elsewhere.
+    """
+    probability = torch.sigmoid(logits)
+    overlap = 2 * (probability * target).sum() + 1
+    dice = 1 - overlap / (probability.sum() + target.sum() + 1)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target)
+    return {'total': cross_entropy + dice, 'cross_entropy': cross_entropy, 'dice': dice}
+
+
+def inpainting_loss(
+    output: Tensor, truth: Tensor, mask: Tensor, valid: Tensor, features=None
+) -> dict[str, Tensor]:
+    """Total loss of the inpainting network, equation (9).
+
+    Parameters
+    ----------
+    output : (N, 1, H, W), the raw output I_out.
+    truth : (N, 1, H, W), I_gt.
+    mask : (N, 1, H, W), M, 1 known, 0 hole.
+    valid : (N, 1, H, W), 1 where the truth is known to be normal tissue; elsewhere (a real
+        tumour) nothing is learnt.
+    features : callable that maps (N, 1, H, W) to a list of feature maps (N, C_p, H_p, W_p),
+        Psi_p; None leaves out (5)-(7).
+
+    Returns
+    -------
+    losses : each term, unweighted, and their weighted ``total``.
+    """
+    output = torch.where(valid > 0, output, truth)
+    composed = torch.where(mask > 0, truth, output)
+    difference = output - truth
+    losses = {
+        'hole': ((1 - mask) * difference).square().mean(),  # (3)
+        'valid': (mask * difference).square().mean(),  # (4)
+        'tv': total_variation(composed, mask),  # (8)
+    }
+    losses['total'] = 6 * losses['hole'] + losses['valid'] + 0.1 * losses['tv']
+    if features is not None:
+        with torch.no_grad():
+            wanted = features(truth)
+        raw, comp = features(output), features(composed)
+        losses['perceptual'] = perceptual(raw, wanted) + perceptual(comp, wanted)  # (5)
+        losses['style'] = style(raw, wanted) + style(comp, wanted)  # (6), (7)
+        losses['total'] = (
+            losses['total'] + 0.05 * losses['perceptual'] + 120 * losses['style']
+        )
+    return losses
+
+
+def perceptual(maps: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """One half of equation (5): mean absolute difference of feature maps, summed over p."""
+    return torch.stack([F.l1_loss(a, b) for a, b in zip(maps, wanted, strict=True)]).sum()
+
+
+def gram(x: Tensor) -> Tensor:
+    """Gram matrices (N, C, C) of feature maps (N, C, H, W), times K_p = 1 / (C H W)."""
+    n, c, h, w = x.shape
+    flat = x.reshape(n, c, h * w)
+    return flat @ flat.transpose(1, 2) / (c * h * w)
+
+
+def style(maps: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """Equation (6) or (7): 1 / C_p^2 times the L1 norm of Gram differences, summed over p."""
+    return torch.stack(
+        [F.l1_loss(gram(a), gram(b)) for a, b in zip(maps, wanted, strict=True)]
+    ).sum()
+
+
+def total_variation(composed: Tensor, mask: Tensor) -> Tensor:
+    """Equation (8): absolute differences of neighbours within the hole dilated by 1 pixel."""
+    region = F.max_pool2d(1 - mask, 3, stride=1, padding=1)
+    vertical = (composed[..., 1:, :] - composed[..., :-1, :]).abs()
+    horizontal = (composed[..., :, 1:] - composed[..., :, :-1]).abs()
+    both = (vertical * region[..., 1:, :] * region[..., :-1, :]).sum()
+    both = both + (horizontal * region[..., :, 1:] * region[..., :, :-1]).sum()
+    return both / composed.numel()

@@ -1,0 +1,103 @@
+"""Weights of the networks: which file, whether it is what it says it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from tumorreg_wf.errors import TumorregError
+
+#: Folder of the packaged weights and of their registry.
+PACKAGED = Path(str(files('tumorreg_wf') / 'data' / 'weights'))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of weights on disk.
+
+    Attributes
+    ----------
+    path : the safetensors file.
+    sha256 : hash of its content; a node that uses the weights hashes this.
+    name : name and version, for reports.
+    task : ``'segmentation'`` or ``'inpainting'``.
+    architecture : class name of the network.
+    config : its keyword arguments.
+    spacing : edge of the voxels the network sees, mm.
+    """
+
+    path: Path
+    sha256: str
+    name: str
+    task: str
+    architecture: str
+    config: dict
+    spacing: float
+
+
+def find_weights(task: str, source: str | Path | None = None) -> Weights:
+    """Find and check the weights for a task.
+
+    Parameters
+    ----------
+    task : ``'segmentation'`` or ``'inpainting'``.
+    source : a safetensors file, or a folder that holds one, as ``tumorreg-train`` writes it;
+        None for the packaged weights.
+
+    Raises
+    ------
+    TumorregError
+        If there is no such file, it is not a weights file for this task, or the packaged file
+        is not the one that was released (by hash).
+    """
+    if source is None:
+        entry = json.loads((PACKAGED / 'registry.json').read_text())[task]
+        weights = read_weights(PACKAGED / entry['file'])
+        if weights.sha256 != entry['sha256']:
+            raise TumorregError(
+                f'{weights.path}: these packaged weights were altered (sha256 '
+                f'{weights.sha256[:12]}..., released {entry["sha256"][:12]}...). Reinstall tumorreg.'
+            )
+    else:
+        weights = read_weights(source)
+    if weights.task != task:
+        raise TumorregError(
+            f'{weights.path}: these weights are for {weights.task}, not for {task}.'
+        )
+    return weights
+
+
+def read_weights(source: str | Path) -> Weights:
+    """Describe a weights file (or the single one in a folder) from its own metadata."""
+    path = Path(source).absolute()
+    if path.is_dir():
+        found = sorted(path.glob('*.safetensors'))
+        if len(found) != 1:
+            raise TumorregError(
+                f'{path}: one .safetensors file is needed in this folder, {len(found)} found.'
+            )
+        path = found[0]
+    try:
+        with safe_open(path, framework='numpy') as opened:
+            metadata = opened.metadata() or {}
+        return Weights(
+            path=path,
+            sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+            name=metadata['name'],
+            task=metadata['task'],
+            architecture=metadata['architecture'],
+            config=json.loads(metadata['config']),
+            spacing=float(metadata['spacing']),
+        )
+    except OSError:
+        raise TumorregError(f'{path}: no such weights file.') from None
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise TumorregError(
+            f'{path}: not a weights file of tumorreg ({error!r}). Weights are safetensors '
+            'files written by tumorreg-train.'
+        ) from None

@@ -1,0 +1,1 @@
+"""Workflow factories, a file per stage; base ties them together."""

@@ -1,0 +1,148 @@
+"""Stages 9 and 10: the atlas in patient space, the tumour in template space, tables."""
+
+from __future__ import annotations
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from tumorreg_wf.interfaces.ants import ApplyTransforms, JacobianDeterminant
+from tumorreg_wf.interfaces.labels import LabelTissues, TumorTables
+from tumorreg_wf.template import Template
+
+OUTPUTS = [
+    'dseg',
+    'inpainted_dseg',
+    'probsegs',
+    'atlas',
+    'template_in_t1w',
+    'std_t1w',
+    'std_tumor_mask',
+    'jacobian',
+    'regions_tsv',
+    'tumor_tsv',
+    'notes',
+]
+
+
+def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
+    """Apply the transforms: tissues, labels and tables of a patient.
+
+    Parameters
+    ----------
+    template : from :func:`tumorreg_wf.template.load_template`.
+    name : name of the workflow.
+
+    Inputs
+    ------
+    t1w, brain_mask, tumor_mask
+        In patient space; the T1w as it is, not recovered.
+    std2anat_xfm, anat2std_xfm
+        Composite transforms.
+
+    Outputs
+    -------
+    dseg, inpainted_dseg, probsegs
+        Tissues: with the tumour as Lesion; as if healthy; GM, WM, CSF maps, 0 in the tumour.
+    atlas
+        Atlas labels in patient space.
+    template_in_t1w
+        The template's T1w in patient space.
+    std_t1w, std_tumor_mask
+        T1w and tumour in template space.
+    jacobian
+        Log-Jacobian determinant of the whole transform, in patient space.
+    regions_tsv, tumor_tsv, notes
+        Tables of regions and tumour, and what their reader should know.
+    """
+    workflow = Workflow(name=name)
+    workflow.__desc__ = (
+        f'Tissues and atlas labels ({template.atlas_name}) were carried from {template.name} to '
+        'the patient with the same transform. '
+    )
+    inputnode = pe.Node(
+        niu.IdentityInterface(
+            fields=['t1w', 'brain_mask', 'tumor_mask', 'std2anat_xfm', 'anat2std_xfm']
+        ),
+        name='inputnode',
+    )
+    outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
+
+    # template to patient
+    to_anat = {
+        'warp_template': ('Linear', template.t1w),
+        'warp_gm': ('Linear', template.tissues[0]),
+        'warp_wm': ('Linear', template.tissues[1]),
+        'warp_csf': ('Linear', template.tissues[2]),
+        'warp_atlas': ('NearestNeighbor', template.atlas),
+    }
+    nodes = {}
+    for node_name, (interpolation, image) in to_anat.items():
+        nodes[node_name] = _apply(node_name, interpolation)
+        nodes[node_name].inputs.input_image = str(image)
+        workflow.connect([
+            (inputnode, nodes[node_name], [
+                ('t1w', 'reference_image'), ('std2anat_xfm', 'transforms'),
+            ]),
+        ])  # fmt: skip
+    composite_warp = _apply('composite_warp', 'Linear')
+    composite_warp.inputs.input_image = str(template.t1w)
+    composite_warp.inputs.print_out_composite_warp_file = True
+    composite_warp.inputs.output_image = 'warp.nii.gz'
+    jacobian = pe.Node(
+        JacobianDeterminant(imageDimension=3, doLogJacobian=1, outputImage='jacobian.nii.gz'),
+        name='jacobian',
+        mem_gb=1.5,
+    )
+    merge_tissues = pe.Node(niu.Merge(3), name='merge_tissues', run_without_submitting=True)
+    label_tissues = pe.Node(LabelTissues(), name='label_tissues', mem_gb=1.5)
+
+    # patient to template
+    warp_t1w, warp_tumor = _apply('warp_t1w', 'Linear'), _apply('warp_tumor', 'NearestNeighbor')
+    tables = pe.Node(
+        TumorTables(atlas_lut=str(template.atlas_lut), template_name=template.name),
+        name='tables',
+        mem_gb=1.5,
+    )
+    for node, field in ((warp_t1w, 't1w'), (warp_tumor, 'tumor_mask')):
+        node.inputs.reference_image = str(template.t1w)
+        workflow.connect([
+            (inputnode, node, [(field, 'input_image'), ('anat2std_xfm', 'transforms')]),
+        ])  # fmt: skip
+
+    workflow.connect([
+        (nodes['warp_gm'], merge_tissues, [('output_image', 'in1')]),
+        (nodes['warp_wm'], merge_tissues, [('output_image', 'in2')]),
+        (nodes['warp_csf'], merge_tissues, [('output_image', 'in3')]),
+        (merge_tissues, label_tissues, [('out', 'in_files')]),
+        (inputnode, label_tissues, [('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask')]),
+        (inputnode, composite_warp, [
+            ('t1w', 'reference_image'), ('std2anat_xfm', 'transforms'),
+        ]),
+        (composite_warp, jacobian, [('output_image', 'deformationField')]),
+        (inputnode, tables, [('tumor_mask', 'tumor_mask')]),
+        (warp_tumor, tables, [('output_image', 'std_tumor_mask')]),
+        (nodes['warp_atlas'], tables, [('output_image', 'atlas')]),
+        (label_tissues, outputnode, [
+            ('out_dseg', 'dseg'),
+            ('out_healthy_dseg', 'inpainted_dseg'),
+            ('out_probsegs', 'probsegs'),
+        ]),
+        (nodes['warp_atlas'], outputnode, [('output_image', 'atlas')]),
+        (nodes['warp_template'], outputnode, [('output_image', 'template_in_t1w')]),
+        (warp_t1w, outputnode, [('output_image', 'std_t1w')]),
+        (warp_tumor, outputnode, [('output_image', 'std_tumor_mask')]),
+        (jacobian, outputnode, [('jacobian_image', 'jacobian')]),
+        (tables, outputnode, [
+            ('out_regions', 'regions_tsv'), ('out_tumor', 'tumor_tsv'), ('notes', 'notes'),
+        ]),
+    ])  # fmt: skip
+    return workflow
+
+
+def _apply(name: str, interpolation: str) -> pe.Node:
+    return pe.Node(
+        ApplyTransforms(dimension=3, interpolation=interpolation, float=True),
+        name=name,
+        mem_gb=1.5,
+    )

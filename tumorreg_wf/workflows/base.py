@@ -1,0 +1,195 @@
+"""The workflow of a run: a subject workflow per T1w, stages in a row."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from tumorreg_wf import __version__
+from tumorreg_wf.bids import Anatomy
+from tumorreg_wf.interfaces.images import ConformMask
+from tumorreg_wf.settings import Settings
+from tumorreg_wf.template import Template
+from tumorreg_wf.weights import Weights, find_weights
+from tumorreg_wf.workflows.atlas import init_atlas_wf
+from tumorreg_wf.workflows.bias import init_bias_correction_wf
+from tumorreg_wf.workflows.conform import init_conform_wf
+from tumorreg_wf.workflows.coregistration import init_coregistration_wf
+from tumorreg_wf.workflows.inpainting import init_inpainting_wf
+from tumorreg_wf.workflows.intensity import init_intensity_wf
+from tumorreg_wf.workflows.outputs import init_derivatives_wf
+from tumorreg_wf.workflows.registration import init_registration_wf
+from tumorreg_wf.workflows.reports import init_reportlets_wf
+from tumorreg_wf.workflows.segmentation import init_segmentation_wf
+
+
+def init_tumorreg_wf(
+    settings: Settings, anatomies: list[Anatomy], template: Template, run_uuid: str
+) -> Workflow:
+    """Build the workflow of a run.
+
+    Parameters
+    ----------
+    settings : of the run.
+    anatomies : every T1w to process.
+    template : from :func:`tumorreg_wf.template.load_template`.
+    run_uuid : names the folder of crash files, ``sub-X/log/<run_uuid>``.
+    """
+    # another version works in another folder: nodes change without their inputs changing
+    workflow = Workflow(name=f'tumorreg_{__version__.replace(".", "_")}_wf')
+    workflow.base_dir = str(settings.work_dir)
+    weights = {
+        'segmentation': find_weights('segmentation', settings.segmentation_weights),
+        'inpainting': find_weights('inpainting', settings.inpainting_weights),
+    }
+    for anatomy in anatomies:
+        anatomy_wf = init_anatomy_wf(settings, anatomy, template, weights)
+        crash_dir = str(crash_folder(settings.out_dir, anatomy.subject, run_uuid))
+        anatomy_wf.config['execution']['crashdump_dir'] = crash_dir
+        for node in anatomy_wf._get_all_nodes():
+            node.config = deepcopy(anatomy_wf.config)
+        workflow.add_nodes([anatomy_wf])
+    return workflow
+
+
+def crash_folder(out_dir: Path, subject: str, run_uuid: str) -> Path:
+    """Folder of a subject's crash files of one run."""
+    return out_dir / f'sub-{subject}' / 'log' / run_uuid
+
+
+def workflow_name(anatomy: Anatomy) -> str:
+    """Name of the workflow of one T1w: its entities in letters Nipype allows."""
+    return ''.join(c if c.isalnum() else '_' for c in anatomy.label) + '_wf'
+
+
+def init_anatomy_wf(
+    settings: Settings, anatomy: Anatomy, template: Template, weights: dict[str, Weights]
+) -> Workflow:
+    """Build the workflow of one T1w: all stages, derivatives and figures."""
+    has_flair, given = anatomy.flair is not None, anatomy.tumor_mask
+    threads, seed = settings.omp_nthreads, settings.random_seed
+    workflow = Workflow(name=workflow_name(anatomy))
+    workflow.__desc__ = f'Images were processed with tumorreg {__version__} [@tumorreg]. '
+
+    conform_wf = init_conform_wf(
+        has_flair=has_flair,
+        has_brain_mask=anatomy.brain_mask is not None,
+        skull_strip=settings.skull_strip,
+    )
+    conform_wf.inputs.inputnode.t1w = str(anatomy.t1w)
+    if anatomy.brain_mask is not None:
+        conform_wf.inputs.inputnode.brain_mask = str(anatomy.brain_mask)
+    bias_correction_wf = init_bias_correction_wf(has_flair=has_flair, omp_nthreads=threads)
+    inpainting_wf = init_inpainting_wf(
+        dilation=settings.tumor_dilation,
+        weights=weights['inpainting'],
+        device=settings.device,
+        omp_nthreads=threads,
+    )
+    registration_wf = init_registration_wf(
+        settings='syn_sloppy' if settings.sloppy else 'syn',
+        omp_nthreads=threads,
+        random_seed=seed,
+    )
+    registration_wf.inputs.inputnode.template = str(template.t1w)
+    atlas_wf = init_atlas_wf(template=template)
+
+    workflow.connect([(conform_wf, bias_correction_wf, _along('t1w', 'brain_mask'))])
+    if has_flair:
+        conform_wf.inputs.inputnode.flair = str(anatomy.flair)
+        coregistration_wf = init_coregistration_wf(omp_nthreads=threads, random_seed=seed)
+        workflow.connect([
+            (conform_wf, coregistration_wf, _along('t1w', 'flair')),
+            (coregistration_wf, bias_correction_wf, _along('flair')),
+        ])  # fmt: skip
+
+    tumor = pe.Node(niu.IdentityInterface(fields=['mask', 'probseg']), name='tumor')
+    if given is not None:
+        mask_source = f'Mask given by the user: {given}'
+        tumor_mask = pe.Node(ConformMask(in_file=str(given)), name='tumor_mask', mem_gb=0.5)
+        workflow.connect([
+            (conform_wf, tumor_mask, [('outputnode.t1w', 'reference')]),
+            (tumor_mask, tumor, [('out_mask', 'mask')]),
+        ])  # fmt: skip
+    else:
+        mask_source = f'Found by the U-Net, weights {weights["segmentation"].name}'
+        intensity_wf = init_intensity_wf(has_flair=has_flair)
+        segmentation_wf = init_segmentation_wf(
+            has_flair=has_flair,
+            weights=weights['segmentation'],
+            device=settings.device,
+            omp_nthreads=threads,
+        )
+        images = ['t1w', 'flair'] if has_flair else ['t1w']
+        workflow.connect([
+            (bias_correction_wf, intensity_wf, _along(*images)),
+            (conform_wf, intensity_wf, _along('brain_mask')),
+            (intensity_wf, segmentation_wf, _along(*images)),
+            (conform_wf, segmentation_wf, _along('brain_mask')),
+            (segmentation_wf, tumor, [
+                ('outputnode.tumor_mask', 'mask'), ('outputnode.tumor_probseg', 'probseg'),
+            ]),
+        ])  # fmt: skip
+
+    workflow.connect([
+        (bias_correction_wf, inpainting_wf, _along('t1w')),
+        (conform_wf, inpainting_wf, _along('brain_mask')),
+        (tumor, inpainting_wf, [('mask', 'inputnode.tumor_mask')]),
+        (inpainting_wf, registration_wf, _along('t1w')),
+        (conform_wf, registration_wf, _along('brain_mask')),
+        (registration_wf, atlas_wf, _along('std2anat_xfm', 'anat2std_xfm')),
+        (bias_correction_wf, atlas_wf, _along('t1w')),
+        (conform_wf, atlas_wf, _along('brain_mask')),
+        (tumor, atlas_wf, [('mask', 'inputnode.tumor_mask')]),
+    ])  # fmt: skip
+
+    # what comes out, by its name in the output workflows
+    results = [
+        (bias_correction_wf, {'t1w': 't1w_preproc'}),
+        (conform_wf, {'brain_mask': 'brain_mask'}),
+        (inpainting_wf, {'t1w': 't1w_inpainted', 'dilated_mask': 'dilated_mask'}),
+        (registration_wf, {xfm: xfm for xfm in ('std2anat_xfm', 'anat2std_xfm')}),
+        (atlas_wf, {field: field for field in atlas_wf.outputs.outputnode.get()}),
+    ]
+    if has_flair:
+        results.append((bias_correction_wf, {'flair': 'flair_preproc'}))
+    spaces = settings.output_spaces
+    derivatives_wf = init_derivatives_wf(
+        out_dir=str(settings.out_dir),
+        bids_dir=str(settings.bids_dir),
+        t1w=str(anatomy.t1w),
+        template=template,
+        std_outputs=spaces is None or template.name in spaces,
+        user_mask=None if given is None else str(given),
+    )
+    reportlets_wf = init_reportlets_wf(
+        out_dir=str(settings.out_dir), template_name=template.name, has_flair=has_flair
+    )
+    reportlets_wf.inputs.inputnode.source_file = str(anatomy.t1w)
+    reportlets_wf.inputs.inputnode.mask_source = mask_source
+    for sink_wf in (derivatives_wf, reportlets_wf):
+        taken = set(sink_wf.inputs.inputnode.get())
+        for source_wf, fields in results:
+            wanted = [
+                (f'outputnode.{field}', f'inputnode.{target}')
+                for field, target in fields.items()
+                if target in taken
+            ]
+            workflow.connect([(source_wf, sink_wf, wanted)])
+        masks = [('mask', 'inputnode.tumor_mask')]
+        if 'tumor_probseg' in taken:
+            masks.append(('probseg', 'inputnode.tumor_probseg'))
+        workflow.connect([(tumor, sink_wf, masks)])
+    return workflow
+
+
+def _along(*fields: str) -> list[tuple[str, str]]:
+    """Connections of one stage to the next that keep the field's name.
+
+    A new list each time: Nipype empties the lists it is given when it flattens the graph.
+    """
+    return [(f'outputnode.{field}', f'inputnode.{field}') for field in fields]

@@ -1,0 +1,53 @@
+"""Stage 3: bias-field correction."""
+
+from __future__ import annotations
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from tumorreg_wf.interfaces.ants import N4BiasFieldCorrection
+from tumorreg_wf.workflows.ants import ants_settings
+
+
+def init_bias_correction_wf(
+    *, has_flair: bool = True, omp_nthreads: int = 1, name: str = 'bias_correction_wf'
+) -> Workflow:
+    """Correct the bias field of T1w and FLAIR with N4.
+
+    Parameters
+    ----------
+    has_flair : whether there is a FLAIR.
+    omp_nthreads : threads of ANTs.
+    name : name of the workflow.
+
+    Inputs
+    ------
+    t1w, flair, brain_mask
+        On the grid of the T1w.
+
+    Outputs
+    -------
+    t1w, flair
+        Corrected, on the same grid.
+    """
+    workflow = Workflow(name=name)
+    workflow.__desc__ = (
+        'Images were corrected for intensity non-uniformity with N4 [@n4] within the brain. '
+    )
+    inputnode = pe.Node(
+        niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='inputnode'
+    )
+    outputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'flair']), name='outputnode')
+    for image in ['t1w', 'flair'] if has_flair else ['t1w']:
+        n4 = pe.Node(
+            N4BiasFieldCorrection(num_threads=omp_nthreads, **ants_settings('n4')),
+            name=f'n4_{image}',
+            n_procs=omp_nthreads,
+            mem_gb=1,
+        )
+        workflow.connect([
+            (inputnode, n4, [(image, 'input_image'), ('brain_mask', 'mask_image')]),
+            (n4, outputnode, [('output_image', image)]),
+        ])  # fmt: skip
+    return workflow

@@ -1,0 +1,77 @@
+"""Stage 1: images fit for the workflow, on their own grids."""
+
+from __future__ import annotations
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from tumorreg_wf.interfaces.images import Conform, ConformMask, StrippedBrainMask
+
+
+def init_conform_wf(
+    *,
+    has_flair: bool = True,
+    has_brain_mask: bool = False,
+    skull_strip: str = 'auto',
+    name: str = 'conform_wf',
+) -> Workflow:
+    """Check the images of one session and find the brain.
+
+    Parameters
+    ----------
+    has_flair : whether there is a FLAIR.
+    has_brain_mask : whether a brain mask is given; else the T1w must be skull-stripped.
+    skull_strip : ``'auto'`` refuses a whole head, ``'skip'`` takes the T1w as stripped.
+    name : name of the workflow.
+
+    Inputs
+    ------
+    t1w, flair
+        NIfTI files; any orientation, voxel size and number type.
+    brain_mask
+        Only where ``has_brain_mask``; any grid.
+
+    Outputs
+    -------
+    t1w, flair
+        float32, finite, 3-D, each on its own grid.
+    brain_mask
+        On the grid of the T1w.
+    """
+    workflow = Workflow(name=name)
+    inputnode = pe.Node(
+        niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='inputnode'
+    )
+    outputnode = pe.Node(
+        niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='outputnode'
+    )
+    conform_t1w = pe.Node(Conform(), name='conform_t1w', mem_gb=0.5)
+    workflow.connect([
+        (inputnode, conform_t1w, [('t1w', 'in_file')]),
+        (conform_t1w, outputnode, [('out_file', 't1w')]),
+    ])  # fmt: skip
+
+    if has_flair:
+        conform_flair = pe.Node(Conform(), name='conform_flair', mem_gb=0.5)
+        workflow.connect([
+            (inputnode, conform_flair, [('flair', 'in_file')]),
+            (conform_flair, outputnode, [('out_file', 'flair')]),
+        ])  # fmt: skip
+
+    if has_brain_mask:
+        brain_mask = pe.Node(ConformMask(), name='brain_mask', mem_gb=0.5)
+        workflow.connect([
+            (inputnode, brain_mask, [('brain_mask', 'in_file')]),
+            (conform_t1w, brain_mask, [('out_file', 'reference')]),
+        ])  # fmt: skip
+    else:
+        brain_mask = pe.Node(
+            StrippedBrainMask(skull_strip=skull_strip), name='brain_mask', mem_gb=0.5
+        )
+        workflow.connect([
+            (inputnode, brain_mask, [('t1w', 'source_file')]),
+            (conform_t1w, brain_mask, [('out_file', 'in_file')]),
+        ])  # fmt: skip
+    workflow.connect([(brain_mask, outputnode, [('out_mask', 'brain_mask')])])
+    return workflow

@@ -1,0 +1,153 @@
+"""Derivatives: every output under its BIDS name, with a sidecar."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from tumorreg_wf import __version__
+from tumorreg_wf.interfaces.bids import DerivativesDataSink
+from tumorreg_wf.template import Template
+
+#: What BIDS has no name for yet.
+BIDSIGNORE = ['*.html', 'logs/', 'figures/', '*_xfm.*', '*_morph.*', 'sub-*/log/', '*_label-*_T1w.*']
+
+#: Look-up table of the tissue segmentations.
+TISSUE_LUT = Path(str(files('tumorreg_wf') / 'data' / 'tissues.tsv'))
+
+MORPH_COLUMNS = {
+    'volume_mm3': {'Description': 'Volume of the tumour mask', 'Units': 'mm^3'},
+    'hemisphere': {'Description': 'L, R, or B where the tumour lies on both sides'},
+    'midline_crossing': {'Description': 'Over 500 mm^3 of the tumour lie on either side'},
+    'n_components': {'Description': 'Separate parts (26-connected)'},
+    'n_regions': {'Description': 'Atlas regions the tumour overlaps'},
+}
+
+
+def write_dataset_files(out_dir: Path, *, bids_dir: Path, command: str) -> None:
+    """Write ``dataset_description.json``, ``.bidsignore`` and the tissue look-up table."""
+    description = {
+        'Name': 'tumorreg - registration of brains with tumours',
+        'BIDSVersion': '1.10.0',
+        'DatasetType': 'derivative',
+        'GeneratedBy': [{'Name': 'tumorreg', 'Version': __version__, 'Description': command}],
+        'SourceDatasets': [{'URL': bids_dir.as_uri()}],
+        'DatasetLinks': {'raw': bids_dir.as_uri()},
+        'HowToAcknowledge': 'See logs/CITATION.md.',
+        'License': 'as the source dataset',
+    }
+    out_dir.mkdir(parents=True, exist_ok=True)
+    for name, text in {
+        'dataset_description.json': json.dumps(description, indent=1) + '\n',
+        '.bidsignore': '\n'.join(BIDSIGNORE) + '\n',
+    }.items():
+        (out_dir / name).write_text(text, encoding='utf-8')
+
+
+def init_derivatives_wf(
+    *,
+    out_dir: str,
+    bids_dir: str,
+    t1w: str,
+    template: Template,
+    std_outputs: bool = True,
+    user_mask: str | None = None,
+    name: str = 'derivatives_wf',
+) -> Workflow:
+    """Store the outputs of one T1w.
+
+    Parameters
+    ----------
+    out_dir : root of the derivatives.
+    bids_dir : root of the dataset, for the sidecars' Sources.
+    t1w : the T1w in the dataset; lends its BIDS entities.
+    template : the template registered.
+    std_outputs : whether to store images in template space.
+    user_mask : file of the tumour mask where the user gave one; then there is no probability.
+    name : name of the workflow.
+
+    Inputs
+    ------
+    Each is a file; see design of outputs in the documentation: t1w_preproc, brain_mask,
+    tumor_probseg, tumor_mask, dilated_mask, t1w_inpainted, std2anat_xfm, anat2std_xfm, dseg,
+    inpainted_dseg, probsegs (list), atlas, regions_tsv, tumor_tsv, std_t1w, std_tumor_mask.
+    """
+    raw = [_bids_uri(t1w, bids_dir)]
+    masked = [*raw, *([_bids_uri(user_mask, bids_dir)] if user_mask else [])]
+    tpl, atlas = template.name, template.atlas_name
+    tumor = {'label': 'tumor', 'meta_dict': {'Sources': masked, 'Type': 'Lesion'}}
+    tumor['meta_dict']['Manual'] = user_mask is not None
+    plain = {'Sources': raw, 'SkullStripped': False}
+    filled = {'Sources': masked, 'SkullStripped': False}
+    filled['Description'] = 'Tumour replaced by made-up normal tissue; mass effect remains.'
+    labels = {'Sources': masked, 'Manual': False}
+    # input field: entities and metadata of its file
+    outputs: dict[str, dict] = {
+        't1w_preproc': {'desc': 'preproc', 'suffix': 'T1w', 'meta_dict': plain},
+        'brain_mask': {
+            'desc': 'brain',
+            'suffix': 'mask',
+            'meta_dict': {'Sources': raw, 'Type': 'Brain'},
+        },
+        'tumor_mask': {'suffix': 'mask', **tumor},
+        'dilated_mask': {'desc': 'dilated', 'suffix': 'mask', **tumor},
+        't1w_inpainted': {'desc': 'inpainted', 'suffix': 'T1w', 'meta_dict': filled},
+        'std2anat_xfm': {'from': tpl, 'to': 'T1w', 'mode': 'image', 'suffix': 'xfm'},
+        'anat2std_xfm': {'from': 'T1w', 'to': tpl, 'mode': 'image', 'suffix': 'xfm'},
+        'dseg': {'suffix': 'dseg', 'meta_dict': labels},
+        'inpainted_dseg': {'desc': 'inpainted', 'suffix': 'dseg', 'meta_dict': labels},
+        'probsegs': {'label': ['GM', 'WM', 'CSF'], 'suffix': 'probseg', 'meta_dict': labels},
+        'atlas': {'atlas': atlas, 'suffix': 'dseg', 'meta_dict': labels},
+        'regions_tsv': {'atlas': atlas, 'desc': 'tumor', 'suffix': 'morph'},
+        'tumor_tsv': {'desc': 'tumor', 'suffix': 'morph', 'meta_dict': MORPH_COLUMNS},
+    }
+    if user_mask is None:
+        outputs['tumor_probseg'] = {'suffix': 'probseg', 'label': 'tumor', 'meta_dict': labels}
+    if std_outputs:
+        outputs['std_t1w'] = {
+            'space': tpl,
+            'desc': 'preproc',
+            'suffix': 'T1w',
+            'meta_dict': {**plain, 'SkullStripped': False},
+        }
+        outputs['std_tumor_mask'] = {'space': tpl, 'suffix': 'mask', **tumor}
+
+    workflow = Workflow(name=name)
+    inputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name='inputnode')
+    for field, entities in outputs.items():
+        ds = _sink(f'ds_{field}', out_dir, t1w, entities)
+        workflow.connect([(inputnode, ds, [(field, 'in_file')])])
+
+    luts = {
+        'dseg_lut': (TISSUE_LUT, {}),
+        'inpainted_dseg_lut': (TISSUE_LUT, {'desc': 'inpainted'}),
+        'atlas_lut': (template.atlas_lut, {'atlas': atlas}),
+    }
+    for field, (path, entities) in luts.items():
+        ds = _sink(f'ds_{field}', out_dir, t1w, {'suffix': 'dseg', **entities})
+        ds.inputs.in_file = str(path)
+        workflow.add_nodes([ds])
+    return workflow
+
+
+def _sink(name: str, out_dir: str, source_file: str, entities: dict) -> pe.Node:
+    return pe.Node(
+        DerivativesDataSink(
+            base_directory=out_dir, source_file=source_file, compress=None, **entities
+        ),
+        name=name,
+        run_without_submitting=True,
+    )
+
+
+def _bids_uri(path: str, bids_dir: str) -> str:
+    """Name a file as BIDS URI where it lies in the dataset, else by its path."""
+    try:
+        return f'bids:raw:{Path(path).relative_to(bids_dir).as_posix()}'
+    except ValueError:
+        return Path(path).as_uri()
