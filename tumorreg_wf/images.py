@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import nibabel as nb
 import numpy as np
@@ -32,7 +33,7 @@ def load_image(path: str | Path) -> nb.Nifti1Image:
         If the file is missing, truncated, no image, or has several volumes.
     """
     try:
-        image = nb.load(path)
+        image = cast('nb.spatialimages.SpatialImage', nb.load(path))
         data = np.asanyarray(image.dataobj).astype(np.float32)
     except FileNotFoundError:
         raise TumorregError(f'{path}: no such file.') from None
@@ -73,7 +74,7 @@ def save_like(data: np.ndarray, reference: nb.spatialimages.SpatialImage, path: 
         raise ValueError(f'array {data.shape} does not fit the grid {reference.shape}')
     if data.dtype == bool:
         data = data.astype(np.uint8)
-    header = reference.header.copy()
+    header = nb.Nifti1Header.from_header(reference.header)
     header.set_data_dtype(data.dtype)
     header.set_slope_inter(1, 0)
     path = Path(path).absolute()
@@ -103,7 +104,7 @@ def resample(image: nb.Nifti1Image, target: nb.Nifti1Image, *, order: int) -> nb
     """
     if same_grid(image, target):
         return image
-    return resample_from_to(image, (target.shape, target.affine), order=order)
+    return _sample(image, target.shape, target.affine, order)
 
 
 def to_network_grid(
@@ -137,7 +138,15 @@ def to_network_grid(
     # the centres of both grids coincide
     centre = nb.affines.apply_affine(image.affine, (np.array(image.shape) - 1) / 2)
     affine[:3, 3] = centre - affine[:3, :3] @ ((shape - 1) / 2)
-    return resample_from_to(image, (tuple(shape), affine), order=order)
+    return _sample(image, tuple(shape), affine, order)
+
+
+def _sample(
+    image: nb.Nifti1Image, shape: tuple[int, ...], affine: np.ndarray, order: int
+) -> nb.Nifti1Image:
+    # voxels reach half their size beyond their centres, and coordinates carry rounding: in
+    # mode 'constant' the outermost layer would be lost
+    return resample_from_to(image, (shape, affine), order=order, mode='grid-constant')
 
 
 def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...]:

@@ -48,8 +48,9 @@ def is_stripped(data: np.ndarray, spacing: np.ndarray) -> bool:
     data : array (X, Y, Z).
     spacing : voxel size, mm.
     """
-    volume = np.count_nonzero(data) * float(np.prod(spacing)) / 1000
-    return 0 < volume <= LARGEST_BRAIN and np.count_nonzero(data) < 0.75 * data.size
+    voxels = int(np.count_nonzero(data))
+    volume = voxels * float(np.prod(spacing)) / 1000
+    return 0 < volume <= LARGEST_BRAIN and voxels < 0.75 * data.size
 
 
 def reference_quantiles(modality: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,22 +99,23 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
     t1w, mask = find('desc-brain_T1w.nii.gz', 'T1w.nii.gz'), find('desc-brain_mask.nii.gz')
     if t1w is None or mask is None:
         raise TumorregError(
-            f'{source}: a template needs a T1w and a desc-brain_mask in TemplateFlow\'s layout '
+            f"{source}: a template needs a T1w and a desc-brain_mask in TemplateFlow's layout "
             f'(tpl-{name}_res-01_desc-brain_T1w.nii.gz ...).'
         )
     atlas = next(
         (
             path
             for path in sorted(source.glob(f'tpl-{name}_*atlas-*_dseg.nii.gz'))
-            if path.with_name(path.name.replace('.nii.gz', '.tsv')).exists()
-            and nb.load(path).shape == nb.load(mask).shape
+            if _table_of(path).exists()
+            and nb.Nifti1Image.from_filename(path).shape
+            == nb.Nifti1Image.from_filename(mask).shape
         ),
         None,
     )
     if atlas is None and not name.startswith('MNI'):
         raise TumorregError(
             f'{source}: this template has no atlas (tpl-{name}_res-01_atlas-..._dseg.nii.gz with '
-            'a .tsv beside it), and the packaged one is made for MNI space only.'
+            'its .tsv beside it), and the packaged one is made for MNI space only.'
         )
     atlas_name = DEFAULT_ATLAS if atlas is None else atlas.name.split('atlas-')[1].split('_')[0]
     folder = folder / name
@@ -122,8 +124,9 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
         folder.mkdir(parents=True, exist_ok=True)
         image = load_image(t1w)
         brain = resample(load_image(mask), image, order=0).get_fdata() > 0
-        maps = [find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF')]
-        if None in maps:
+        found = (find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF'))
+        maps = [path for path in found if path is not None]
+        if len(maps) < 3:
             tissues = _tissues_by_intensity(image.get_fdata(), brain)
         else:
             tissues = np.stack([resample(load_image(m), image, order=1).get_fdata() for m in maps])
@@ -133,9 +136,14 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
         else:
             labels = resample(load_image(atlas), image, order=0).get_fdata()
             _save(labels.astype(np.int16), image, paths.atlas)
-            lut = pd.read_csv(atlas.with_name(atlas.name.replace('.nii.gz', '.tsv')), sep='\t')
-            lut.to_csv(paths.atlas_lut, sep='\t', index=False)
+            pd.read_csv(_table_of(atlas), sep='\t').to_csv(paths.atlas_lut, sep='\t', index=False)
     return paths
+
+
+def _table_of(atlas: Path) -> Path:
+    """Look-up table of an atlas; in TemplateFlow one table serves all resolutions."""
+    table = atlas.with_name(atlas.name.replace('.nii.gz', '.tsv'))
+    return table if table.exists() else atlas.with_name(re.sub('_res-[^_]+', '', table.name))
 
 
 def _fetch(name: str) -> Path:
@@ -149,7 +157,7 @@ def _fetch(name: str) -> Path:
     except Exception as error:  # the network, the cache and the name can all fail
         raise TumorregError(
             f'--template {name}: neither a folder nor a template that TemplateFlow could give '
-            f'({error}). Give a folder in TemplateFlow\'s layout.'
+            f"({error}). Give a folder in TemplateFlow's layout."
         ) from None
 
 
@@ -161,7 +169,11 @@ def _paths(name: str, atlas_name: str, folder: Path) -> Template:
         name=name,
         t1w=path('desc-brain_T1w.nii.gz'),
         brain_mask=path('desc-brain_mask.nii.gz'),
-        tissues=tuple(path(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF')),
+        tissues=(
+            path('label-GM_probseg.nii.gz'),
+            path('label-WM_probseg.nii.gz'),
+            path('label-CSF_probseg.nii.gz'),
+        ),
         atlas_name=atlas_name,
         atlas=path(f'atlas-{atlas_name}_dseg.nii.gz'),
         atlas_lut=path(f'atlas-{atlas_name}_dseg.tsv'),
@@ -186,7 +198,8 @@ def _tissues_by_intensity(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
     from sklearn.mixture import GaussianMixture
 
     values = t1w[brain][:, None]
-    model = GaussianMixture(3, random_state=0, means_init=np.quantile(values, [[0.1], [0.5], [0.85]]))
+    means = np.quantile(values, [[0.1], [0.5], [0.85]])
+    model = GaussianMixture(3, random_state=0, means_init=means)
     model.fit(values[:: max(1, len(values) // 50000)])
     csf, gm, wm = model.predict_proba(values)[:, np.argsort(model.means_.ravel())].T
     maps = np.zeros((3, *t1w.shape), np.float32)
@@ -212,11 +225,14 @@ def _write_seed_atlas(paths: Template, image: nb.Nifti1Image) -> None:
         labels[tuple(voxels[side].T)] = own[cKDTree(points[own]).query(where[side])[1]] + 1
     _save(labels, image, paths.atlas)
     sides = np.select([points[:, 0] < -2, points[:, 0] > 2], ['L', 'R'], 'B')
-    names = [str(label).rsplit(' ', 1)[0] for label in seeds.labels]
+    names = [
+        f'{str(label).rsplit(" ", 1)[0]} {side} {index}'
+        for index, (label, side) in enumerate(zip(seeds.labels, sides, strict=True), 1)
+    ]
     pd.DataFrame(
         {
             'index': np.arange(1, len(points) + 1),
-            'name': [f'{name} {side} {number + 1}' for number, (name, side) in enumerate(zip(names, sides, strict=True))],
+            'name': names,
             'hemisphere': sides,
             'network': list(seeds.networks),
         }

@@ -61,7 +61,8 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
         if weights.sha256 != entry['sha256']:
             raise TumorregError(
                 f'{weights.path}: these packaged weights were altered (sha256 '
-                f'{weights.sha256[:12]}..., released {entry["sha256"][:12]}...). Reinstall tumorreg.'
+                f'{weights.sha256[:12]}..., released {entry["sha256"][:12]}...). '
+                'Reinstall tumorreg.'
             )
     else:
         weights = read_weights(source)

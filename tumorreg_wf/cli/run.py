@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import configparser
 import logging
 import os
 import sys
@@ -121,7 +122,7 @@ def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) 
     methods = workflow.visit_desc() or 'Nothing was processed.'
     write_citation(settings.out_dir, methods)
     if opts.boilerplate_only:
-        return 0
+        return _tell(failures)
     for participant, message in failures.items():
         _write_failure(crash_folder(settings.out_dir, participant, run_uuid), message)
 
@@ -151,13 +152,15 @@ def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) 
         except Exception as error:  # a report that fails must not hide the other subjects
             logging.getLogger('tumorreg').exception('report of sub-%s', participant)
             failures.setdefault(participant, f'the report could not be written: {error}')
+    for participant in {a.subject for a in anatomies} - progress.finished - set(failures):
+        if not opts.reports_only:
+            failures[participant] = 'not finished.'
+    return _tell(failures)
+
+
+def _tell(failures: dict[str, str]) -> int:
     for participant, message in failures.items():
         print(f'tumorreg: sub-{participant} failed: {message}', file=sys.stderr)
-    unfinished = {a.subject for a in anatomies} - progress.finished - set(failures)
-    if unfinished and not opts.reports_only:
-        names = ', '.join(f'sub-{label}' for label in sorted(unfinished))
-        print(f'tumorreg: not finished: {names}', file=sys.stderr)
-        return FAILED
     return FAILED if failures else 0
 
 
@@ -185,10 +188,6 @@ def _find_input(
             anatomies += found
         except TumorregError as error:
             failures[participant] = str(error)
-    if not any(anatomy.t1w for anatomy in anatomies) and len(set(failures.values())) == 1:
-        message = next(iter(failures.values()))
-        if message.startswith('no T1w'):
-            raise TumorregError(f'{settings.bids_dir}: {message}')
     return anatomies, failures
 
 
@@ -214,22 +213,36 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> None:
 
 
 def _configure_nipype(settings: Settings, verbose: int) -> None:
-    """Set up Nipype before it is imported anywhere else: no telemetry, text crash files."""
-    os.environ['NO_ET'] = '1'
-    os.environ['NIPYPE_NO_ET'] = '1'
-    from nipype import config, logging as nipype_logging
+    """Set up Nipype, for this process and those it starts, before it is imported.
 
-    config.update_config(
+    No telemetry, crash files as text, and no files of its own in HOME.
+    """
+    level = {0: 'CRITICAL', 1: 'ERROR'}.get(verbose, 'INFO')
+    folder = settings.work_dir / 'nipype'
+    folder.mkdir(exist_ok=True)
+    parser = configparser.ConfigParser()
+    parser.read_dict(
         {
+            'logging': dict.fromkeys(
+                ('workflow_level', 'interface_level', 'utils_level'), level
+            ),
             'execution': {
                 'crashfile_format': 'txt',
                 'check_version': 'false',
                 'stop_on_first_crash': str(settings.stop_on_first_crash).lower(),
                 'poll_sleep_duration': '0.2',
-            }
+            },
         }
     )
-    level = {0: 'CRITICAL', 1: 'ERROR'}.get(verbose, 'INFO')
+    with (folder / 'nipype.cfg').open('w') as stream:
+        parser.write(stream)
+    os.environ.update(NIPYPE_CONFIG_DIR=str(folder), NIPYPE_NO_ET='1', NO_ET='1')
+
+    from nipype import config
+    from nipype import logging as nipype_logging
+
+    # where a caller has imported Nipype already
+    config.update_config({name: dict(parser[name]) for name in parser.sections()})
     for name in ('workflow', 'interface', 'utils'):
         nipype_logging.getLogger(f'nipype.{name}').setLevel(level)
 

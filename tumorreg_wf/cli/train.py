@@ -6,14 +6,25 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tumorreg_wf import __version__
 from tumorreg_wf.errors import TumorregError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Networks for each task, the default first.
+ARCHITECTURES = {'segmentation': ('UNet',), 'inpainting': ('PConvUNet', 'PConvNet')}
+
 #: In-plane size of training slices, mm: a whole brain for segmentation, a hole's
 #: surroundings for inpainting.
 FIELD_OF_VIEW = {'segmentation': (160, 192), 'inpainting': (128, 128)}
+
+#: Sizes of slices, pixels, are multiples of what the networks halve down.
+SIZE_MULTIPLE = {'segmentation': 8, 'inpainting': 32}
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -42,7 +53,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument('--n-shapes', type=int, help='use only the first N label volumes')
     parser.add_argument('--simulated', type=int, default=0, help='simulated patients to add')
     parser.add_argument('--exclude', nargs='+', default=[], help='participants to leave out')
-    parser.add_argument('--architecture', help='UNet; PConvUNet (default) or PConvNet')
+    parser.add_argument(
+        '--architecture', help='segmentation: UNet; inpainting: PConvUNet (default) or PConvNet'
+    )
     parser.add_argument('--width', type=int, default=16, help='channels of the first level')
     parser.add_argument('--spacing', type=float, default=1.0, help='voxel edge, mm')
     parser.add_argument('--steps', type=int, default=10000)
@@ -71,18 +84,30 @@ def _train(opts: argparse.Namespace, command: str) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from tumorreg_wf.models.inference import ARCHITECTURES, load_network, save_network
+    from tumorreg_wf.models import inference
     from tumorreg_wf.training import datasets, losses
     from tumorreg_wf.training.loop import train
-    from tumorreg_wf.weights import read_weights
+    from tumorreg_wf.weights import find_weights
 
     torch.manual_seed(opts.random_seed)
-    if opts.architecture is None:
-        opts.architecture = {'segmentation': 'UNet', 'inpainting': 'PConvUNet'}[opts.task]
+    architecture = opts.architecture or ARCHITECTURES[opts.task][0]
+    if architecture not in ARCHITECTURES[opts.task]:
+        raise TumorregError(
+            f'--architecture {architecture}: {opts.task} takes '
+            f'{" or ".join(ARCHITECTURES[opts.task])}.'
+        )
+    if opts.simulated and opts.healthy is None:
+        raise TumorregError('--simulated needs --healthy: brains to put the tumours in.')
     config = {'width': opts.width}
-    network = ARCHITECTURES[opts.architecture](**config)
+    network = inference.ARCHITECTURES[architecture](**config)
     if opts.start_from is not None:
-        network.load_state_dict(load_file(read_weights(opts.start_from).path))
+        start = find_weights(opts.task, opts.start_from)
+        if (start.architecture, start.config) != (architecture, config):
+            raise TumorregError(
+                f'{start.path}: weights of {start.architecture} {start.config}, which do not fit '
+                f'{architecture} {config}.'
+            )
+        network.load_state_dict(load_file(start.path))
     network.to(opts.device, memory_format=torch.channels_last)
 
     patients = datasets.read_patients(opts.data, spacing=opts.spacing, exclude=opts.exclude)
@@ -92,32 +117,32 @@ def _train(opts: argparse.Namespace, command: str) -> None:
     if opts.healthy is not None:
         healthy = datasets.read_healthy(opts.healthy, spacing=opts.spacing, exclude=opts.exclude)
     if opts.shapes is not None:
-        shapes = datasets.read_shapes(
-            opts.shapes, spacing=opts.spacing, only=slice(opts.n_shapes)
-        )
+        shapes = datasets.read_shapes(opts.shapes, spacing=opts.spacing, only=slice(opts.n_shapes))
     print(f'{len(patients)} patients, {len(healthy)} healthy brains, {len(shapes)} shapes')
     simulated = datasets.simulate_cases(
         healthy, shapes, opts.simulated, spacing=opts.spacing, seed=opts.random_seed
     )
 
-    size = tuple(int(length / opts.spacing) for length in FIELD_OF_VIEW[opts.task])
+    multiple = SIZE_MULTIPLE[opts.task]
+    height, width = (
+        -(-int(length / opts.spacing) // multiple) * multiple
+        for length in FIELD_OF_VIEW[opts.task]
+    )
+    size = (height, width)
     if opts.task == 'segmentation':
         batches = datasets.SegmentationSlices(patients, simulated, size=size, batch=opts.batch)
 
-        def loss(network, images, targets):
+        def loss(network, *batch):
+            images, targets = batch
             return losses.segmentation_loss(network(images), targets)
     else:
         batches = datasets.InpaintingSlices(
             patients + healthy, shapes, spacing=opts.spacing, size=size, batch=opts.batch
         )
-        features = None
-        if opts.features is not None:
-            lender = load_network(read_weights(opts.features), opts.device).requires_grad_(False)
+        features = None if opts.features is None else _feature_maps(opts.features, opts.device)
 
-            def features(x):
-                return lender.features(torch.cat([x, torch.zeros_like(x)], 1))[:3]
-
-        def loss(network, truth, mask, valid):
+        def loss(network, *batch):
+            truth, mask, valid = batch
             return losses.inpainting_loss(network(truth, mask), truth, mask, valid, features)
 
     opts.out.mkdir(parents=True, exist_ok=True)
@@ -132,13 +157,13 @@ def _train(opts: argparse.Namespace, command: str) -> None:
         device=opts.device,
     )
     facts = {'config': config, 'spacing': opts.spacing}
-    save_network(
+    inference.save_network(
         network, opts.out / f'{opts.task}.safetensors', name=opts.name, task=opts.task, **facts
     )
     card = {
         'name': opts.name,
         'task': opts.task,
-        'architecture': opts.architecture,
+        'architecture': architecture,
         **facts,
         'tumorreg': __version__,
         'command': command,
@@ -150,6 +175,17 @@ def _train(opts: argparse.Namespace, command: str) -> None:
         'random_seed': opts.random_seed,
     }
     (opts.out / 'model_card.json').write_text(json.dumps(card, indent=1) + '\n')
+
+
+def _feature_maps(source: Path, device: str) -> Callable[[Tensor], list[Tensor]]:
+    """The finer encoder levels of a segmentation network, fed with T1w alone."""
+    import torch
+
+    from tumorreg_wf.models.inference import load_network
+    from tumorreg_wf.weights import find_weights
+
+    lender = load_network(find_weights('segmentation', source), device).requires_grad_(False)
+    return lambda x: lender.features(torch.cat([x, torch.zeros_like(x)], 1))[:3]
 
 
 if __name__ == '__main__':

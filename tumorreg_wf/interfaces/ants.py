@@ -8,8 +8,10 @@ import sys
 
 from nipype.interfaces import ants
 
+from tumorreg_wf.interfaces.commands import CheckedCommand
 
-class EmbeddedANTs:
+
+class EmbeddedANTs(CheckedCommand):
     """Mixin: the native program where it is on PATH, else antspyx's of the same name."""
 
     @property

@@ -19,6 +19,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from tumorreg_wf.interfaces.commands import CheckedCommand
 from tumorreg_wf.weights import find_weights
 
 #: The runner as a program of this interpreter.
@@ -44,7 +45,7 @@ class _NetworkInputSpec(CommandLineInputSpec):
     )
 
 
-class _NetworkCommand(CommandLine):
+class _NetworkCommand(CheckedCommand, CommandLine):
     """A subcommand of the runner with its weights filled in."""
 
     _task = ''

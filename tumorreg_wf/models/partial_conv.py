@@ -92,7 +92,9 @@ class PConvNet(nn.Module):
     dilations : window spread of the encoder layers; the decoder takes them in reverse.
     """
 
-    def __init__(self, width: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 8, 16, 32)) -> None:
+    def __init__(
+        self, width: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 8, 16, 32)
+    ) -> None:
         super().__init__()
         depth = len(dilations)
         self.encoder = nn.ModuleList(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -37,7 +38,7 @@ def generate_report(
     timings : seconds by stage.
     errors : crash files of this subject (text). With them the report opens on the errors; it is
         written also where there is no figure.
-    methods_md : the methods text, or the file that holds it.
+    methods_md : the methods text, or the file :func:`write_citation` made of it.
 
     Returns
     -------
@@ -48,6 +49,8 @@ def generate_report(
     figures.mkdir(parents=True, exist_ok=True)
     if isinstance(methods_md, Path):
         methods_md = methods_md.read_text(encoding='utf-8')
+    else:
+        methods_md = add_references(methods_md)
 
     about = about_html(run_uuid=run_uuid, timings=timings, methods=methods_md)
     (figures / f'sub-{subject}_desc-about_T1w.html').write_text(about, encoding='utf-8')
@@ -108,11 +111,28 @@ def errors_html(crash_files: Sequence[str | Path]) -> str:
     return '\n'.join(parts)
 
 
+def add_references(text: str) -> str:
+    """Append the references that a text cites as ``[@key]``, from ``data/references.md``.
+
+    Raises
+    ------
+    KeyError
+        If the text cites what has no reference.
+    """
+    source = (files('tumorreg_wf') / 'data' / 'references.md').read_text(encoding='utf-8')
+    entries = dict(re.findall(r'^\[@(\w+)\] (.+)$', source, re.MULTILINE))
+    cited = dict.fromkeys(re.findall(r'\[@(\w+)\]', text))
+    if not cited:
+        return text
+    references = '\n\n'.join(f'[@{key}] {entries[key]}' for key in cited)
+    return f'{text.rstrip()}\n\n## References\n\n{references}\n'
+
+
 def write_citation(out_dir: str | Path, text: str) -> Path:
-    """Write the methods text to ``<out_dir>/logs/CITATION.md``."""
+    """Write the methods text, with the references it cites, to ``<out_dir>/logs/CITATION.md``."""
     path = Path(out_dir) / 'logs' / 'CITATION.md'
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding='utf-8')
+    path.write_text(add_references(text), encoding='utf-8')
     return path
 
 

@@ -12,6 +12,7 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import bounding_box, dilate_mask, load_image, resample, to_network_grid
 from tumorreg_wf.intensity import normalize, reference_quantiles, stripped_brain_mask
 from tumorreg_wf.training.simulate import simulate_patient, tissues_from_t1w
@@ -47,16 +48,24 @@ def read_patients(dataset: Path, *, spacing: float, exclude: Iterable[str] = ())
     for folder in sorted(Path(dataset).glob('sub-*')):
         if folder.name in excluded:
             continue
-        label = next(
-            Path(dataset).glob(f'derivatives/*/{folder.name}/anat/*_label-tumor_[dm]*.nii.gz')
-        )
+        anat = f'derivatives/*/{folder.name}/anat'
+        labels = [
+            path
+            for suffix in ('dseg', 'mask')
+            for path in sorted(Path(dataset).glob(f'{anat}/*_label-tumor_{suffix}.nii.gz'))
+        ]
+        if not labels:
+            raise TumorregError(
+                f'{folder}: no reference label {anat}/*_label-tumor_{{dseg,mask}}.nii.gz. '
+                'Add one, or leave this participant out.'
+            )
         flair = folder / 'anat' / f'{folder.name}_FLAIR.nii.gz'
         cases.append(
             make_case(
                 folder.name,
                 load_image(folder / 'anat' / f'{folder.name}_T1w.nii.gz'),
                 load_image(flair) if flair.exists() else None,
-                load_image(label),
+                load_image(labels[0]),
                 spacing=spacing,
             )
         )
@@ -221,10 +230,15 @@ class InpaintingSlices:
         batch: int,
     ) -> None:
         margin = int(np.ceil(3 / spacing)) + 1
-        self.shapes = [
-            dilate_mask(np.pad(shape > 0, margin), (spacing,) * 3, 3.0) for shape in shapes
+        grown = [
+            dilate_mask(np.pad(shape > 0, margin), np.full(3, spacing), 3.0) for shape in shapes
         ]
-        self.tumors = [dilate_mask(case.tumor, (spacing,) * 3, 5.0) for case in cases]
+        self.shapes = [
+            shape for shape in grown if all(len(_sections(shape, axis)) for axis in range(3))
+        ]
+        if not self.shapes:
+            raise TumorregError('None of the tumour shapes is large enough to make holes of.')
+        self.tumors = [dilate_mask(case.tumor, np.full(3, spacing), 5.0) for case in cases]
         self.cases, self.size, self.batch = cases, size, batch
 
     def __call__(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
@@ -236,7 +250,7 @@ class InpaintingSlices:
     def _slice(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         while True:
             number = rng.integers(len(self.cases))
-            case, axis = self.cases[number], rng.integers(3)
+            case, axis = self.cases[number], int(rng.integers(3))
             area = case.brain.sum(axis=tuple({0, 1, 2} - {axis}))
             slices = np.flatnonzero(area > 0.15 * area.max())
             k = slices[rng.integers(len(slices))]
@@ -261,13 +275,17 @@ class InpaintingSlices:
 
     def _hole(self, rng: np.random.Generator, axis: int) -> torch.Tensor:
         shape = self.shapes[rng.integers(len(self.shapes))]
-        area = shape.sum(axis=tuple({0, 1, 2} - {axis}))
-        slices = np.flatnonzero(area > 20)
+        slices = _sections(shape, axis)
         section = np.take(shape, slices[rng.integers(len(slices))], axis)
         centre = np.argwhere(section)
         centre = centre[rng.integers(len(centre))]
         hole = random_affine(section[None].astype(np.float32), centre, self.size, rng, turn=180)
         return (hole[0] >= 0.5).float()
+
+
+def _sections(shape: np.ndarray, axis: int) -> np.ndarray:
+    """Indices of the slices across an axis that hold enough of a shape to make a hole."""
+    return np.flatnonzero(shape.sum(axis=tuple({0, 1, 2} - {axis})) > 20)
 
 
 def random_affine(

@@ -57,9 +57,7 @@ def inpainting_loss(
         raw, comp = features(output), features(composed)
         losses['perceptual'] = perceptual(raw, wanted) + perceptual(comp, wanted)  # (5)
         losses['style'] = style(raw, wanted) + style(comp, wanted)  # (6), (7)
-        losses['total'] = (
-            losses['total'] + 0.05 * losses['perceptual'] + 120 * losses['style']
-        )
+        losses['total'] = losses['total'] + 0.05 * losses['perceptual'] + 120 * losses['style']
     return losses
 
 

@@ -1,0 +1,102 @@
+"""Stock ANTs nodes on what antspyx embeds, or on native programs."""
+
+import os
+
+import nibabel as nb
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tumorreg_wf.interfaces.ants import ApplyTransforms, N4BiasFieldCorrection, Registration
+from tumorreg_wf.workflows.ants import ants_settings, seed_node
+
+
+@pytest.fixture
+def brains(tmp_path, monkeypatch):
+    """Two files: a textured brain, and the same moved by 6 mm along x."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    texture = ndimage.gaussian_filter(rng.standard_normal((32, 36, 30)), 2)
+    where = np.moveaxis(np.indices(texture.shape), 0, -1) - np.array([16, 18, 15])
+    inside = ((where / np.array([11, 14, 10])) ** 2).sum(-1) < 1
+    data = (inside * (500 + 2000 * texture)).clip(0).astype(np.float32)
+    affine = np.diag([3.0, 3, 3, 1])
+    paths = []
+    for name, image in (('fixed', data), ('moving', np.roll(data, 2, axis=0))):
+        path = tmp_path / f'{name}.nii.gz'
+        nb.Nifti1Image(image, affine).to_filename(path)
+        paths.append(str(path))
+    return paths
+
+
+def test_registration_and_its_inverse(brains):
+    fixed, moving = brains
+    node = Registration(fixed_image=fixed, moving_image=moving, **ants_settings('syn_sloppy'))
+    found = node.run().outputs
+    data = nb.load(fixed).get_fdata()
+    before = np.corrcoef(data.ravel(), nb.load(moving).get_fdata().ravel())[0, 1]
+    for image, reference, transform in (
+        (moving, fixed, found.composite_transform),
+        (fixed, moving, found.inverse_composite_transform),
+    ):
+        warped = ApplyTransforms(
+            dimension=3, input_image=image, reference_image=reference, transforms=[transform]
+        ).run()
+        out = nb.load(warped.outputs.output_image).get_fdata()
+        after = np.corrcoef(nb.load(reference).get_fdata().ravel(), out.ravel())[0, 1]
+        assert after > 0.95 > before
+
+
+def test_one_thread_and_a_seed_repeat_bit_for_bit(brains, tmp_path, monkeypatch):
+    from nipype.pipeline import engine as pe
+
+    fields = []
+    for run in ('a', 'b'):
+        (tmp_path / run).mkdir()
+        monkeypatch.chdir(tmp_path / run)
+        node = pe.Node(
+            Registration(
+                fixed_image=brains[0], moving_image=brains[1], **ants_settings('syn_sloppy')
+            ),
+            name='register',
+            base_dir=str(tmp_path / run),
+        )
+        seed_node(node, 5)
+        transform = node.run().outputs.composite_transform
+        out = ApplyTransforms(
+            dimension=3, input_image=brains[1], reference_image=brains[0], transforms=[transform]
+        ).run()
+        fields.append(nb.load(out.outputs.output_image).get_fdata())
+    np.testing.assert_array_equal(*fields)
+
+
+def test_n4_flattens_a_bias_field(brains):
+    data = nb.load(brains[0]).get_fdata()
+    inside = data > 0
+    ramp = np.linspace(0.7, 1.4, data.shape[1])[None, :, None]
+    affine = nb.load(brains[0]).affine
+    nb.Nifti1Image((data * ramp).astype(np.float32), affine).to_filename('biased.nii.gz')
+    nb.Nifti1Image(inside.astype(np.uint8), affine).to_filename('mask.nii.gz')
+    settings = ants_settings('n4') | {'shrink_factor': 1}
+    node = N4BiasFieldCorrection(input_image='biased.nii.gz', mask_image='mask.nii.gz', **settings)
+    out = nb.load(node.run().outputs.output_image).get_fdata()
+
+    def slope(image):
+        ratio = (image[inside] / data[inside]) / (image[inside] / data[inside]).mean()
+        return abs(np.polyfit(np.nonzero(inside)[1], ratio, 1)[0])
+
+    assert slope(out) < 0.5 * slope(data * ramp)
+
+
+def test_a_failing_program_stops_its_node(brains, tmp_path, monkeypatch):
+    """Also where its output is there already: half of it, for all one knows."""
+    program = tmp_path / 'bin' / 'N4BiasFieldCorrection'
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\ntouch out.nii.gz\necho no memory left >&2\nexit 9\n')
+    program.chmod(0o755)
+    monkeypatch.setenv('PATH', str(program.parent), prepend=os.pathsep)
+    node = N4BiasFieldCorrection(
+        input_image=brains[0], dimension=3, output_image='out.nii.gz', copy_header=False
+    )
+    with pytest.raises(RuntimeError, match='exit code 9: no memory left'):
+        node.run()

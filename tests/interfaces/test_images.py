@@ -1,0 +1,109 @@
+import nibabel as nb
+import numpy as np
+import pytest
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.interfaces.images import (
+    ApplyMask,
+    Conform,
+    ConformMask,
+    DilateMask,
+    NormalizeIntensity,
+    StrippedBrainMask,
+)
+
+
+@pytest.fixture
+def save(tmp_path, monkeypatch):
+    """A function that writes an image; interfaces run in the same folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(data, name='image.nii.gz', spacing=(2, 2, 2), flip=False):
+        affine = np.diag([*spacing, 1.0])
+        if flip:
+            data = data[::-1]
+            affine[0, 0] *= -1
+            affine[0, 3] = spacing[0] * (data.shape[0] - 1)
+        path = tmp_path / name
+        nb.Nifti1Image(data, affine).to_filename(path)
+        return str(path)
+
+    return write
+
+
+def brain(shape=(30, 30, 30), radius=12):
+    distance = np.linalg.norm(
+        np.moveaxis(np.indices(shape), 0, -1) - np.array(shape) // 2, axis=-1
+    )
+    return distance < radius
+
+
+def load(path):
+    return np.asanyarray(nb.load(path).dataobj)
+
+
+def test_conform_squeezes_and_cleans(save):
+    data = np.ones((5, 6, 7, 1), np.float32)
+    data[0, 0, 0] = np.nan
+    out = nb.load(Conform(in_file=save(data)).run().outputs.out_file)
+    assert out.shape == (5, 6, 7)
+    assert out.get_data_dtype() == np.float32
+    assert load(out.get_filename())[0, 0, 0] == 0
+
+
+def test_conform_refuses_an_empty_image(save):
+    with pytest.raises(TumorregError, match='every voxel is 0'):
+        Conform(in_file=save(np.zeros((5, 6, 7), np.int16))).run()
+
+
+def test_a_flipped_mask_finds_its_place(save):
+    mask = np.zeros((10, 12, 14), np.uint8)
+    mask[1:3, 4:6, 7:9] = 3
+    reference = save(np.ones(mask.shape, np.float32), 'reference.nii.gz')
+    found = ConformMask(in_file=save(mask, flip=True), reference=reference).run().outputs.out_mask
+    np.testing.assert_array_equal(load(found), mask > 0)
+    assert nb.load(found).get_data_dtype() == np.uint8
+
+
+def test_a_mask_that_lies_elsewhere_is_refused(save):
+    mask = np.zeros((40, 12, 14), np.uint8)
+    mask[30:] = 1
+    reference = save(np.ones((10, 12, 14), np.float32), 'reference.nii.gz')
+    with pytest.raises(TumorregError, match='does not overlap'):
+        ConformMask(in_file=save(mask), reference=reference).run()
+
+
+def test_brain_mask_of_a_stripped_image(save):
+    inside = brain()
+    data = (inside * 100).astype(np.int16)
+    data[15, 15, 15] = 0  # a dark voxel in the brain
+    found = StrippedBrainMask(in_file=save(data)).run().outputs.out_mask
+    np.testing.assert_array_equal(load(found), inside)
+
+
+def test_a_whole_head_is_refused_unless_skipped(save):
+    path = save(np.full((80, 80, 80), 5, np.int16), spacing=(3, 3, 3))
+    with pytest.raises(TumorregError, match='whole head'):
+        StrippedBrainMask(in_file=path).run()
+    assert load(StrippedBrainMask(in_file=path, skull_strip='skip').run().outputs.out_mask).all()
+
+
+def test_normalize_and_mask(save):
+    inside = brain()
+    rng = np.random.default_rng(0)
+    image = save(rng.uniform(100, 900, inside.shape).astype(np.float32))
+    mask = save(inside.astype(np.uint8), 'mask.nii.gz')
+    out = load(NormalizeIntensity(in_file=image, in_mask=mask).run().outputs.out_file)
+    assert abs(out[inside].mean()) < 1e-3 and abs(out[inside].std() - 1) < 1e-2
+    assert not out[~inside].any()
+    masked = load(ApplyMask(in_file=image, in_mask=mask).run().outputs.out_file)
+    np.testing.assert_array_equal(masked, load(image) * inside)
+
+
+def test_dilation_is_in_millimetres(save):
+    mask = np.zeros((21, 21, 21), np.uint8)
+    mask[10, 10, 10] = 1
+    path = save(mask, spacing=(1, 1.5, 3))
+    out = load(DilateMask(in_mask=path, radius=3).run().outputs.out_mask)
+    # 3 mm are 3, 2 and 1 voxels along the axes
+    assert [out[:, 10, 10].sum(), out[10, :, 10].sum(), out[10, 10].sum()] == [7, 5, 3]

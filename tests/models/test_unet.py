@@ -1,0 +1,54 @@
+"""The segmentation network."""
+
+import pytest
+import torch
+from torch import nn
+
+from tumorreg_wf.models.unet import UNet
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return UNet(width=4).eval()
+
+
+@pytest.mark.parametrize('size', [(8, 8), (32, 48), (40, 24)])
+def test_one_logit_a_pixel(network, size):
+    assert network(torch.randn(2, 2, *size)).shape == (2, 1, *size)
+
+
+@pytest.mark.parametrize(('channels', 'levels'), [(1, 1), (3, 2), (2, 4)])
+def test_other_shapes(channels, levels):
+    network = UNet(channels, 4, levels)
+    assert network(torch.randn(1, channels, 32, 32)).shape == (1, 1, 32, 32)
+    assert len(network.features(torch.randn(1, channels, 32, 32))) == levels + 1
+
+
+def test_levels_of_the_paper():
+    network = UNet(width=4)
+    assert sum(isinstance(layer, nn.ConvTranspose2d) for layer in network.modules()) == 3
+    shapes = [tuple(m.shape[1:]) for m in network.features(torch.randn(1, 2, 32, 48))]
+    assert shapes == [(4, 32, 48), (8, 16, 24), (16, 8, 12), (32, 4, 6)]
+
+
+def test_skips_join_the_levels(network):
+    """Without the deepest level, detail still comes through."""
+    for layer in network.up:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    out = network(torch.randn(1, 2, 16, 16))
+    assert out.std() > 1e-4
+
+
+def test_every_parameter_learns(network):
+    network.train()(torch.randn(2, 2, 16, 16)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_moves_with_the_image(network):
+    image = torch.zeros(1, 2, 64, 64)
+    image[..., 24:32, 24:32] = torch.randn(1, 2, 8, 8)
+    moved = torch.roll(image, (8, 16), (2, 3))
+    found = torch.roll(network(image), (8, 16), (2, 3))[..., 20:50, 28:58]
+    torch.testing.assert_close(network(moved)[..., 20:50, 28:58], found, atol=1e-4, rtol=0)

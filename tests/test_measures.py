@@ -1,0 +1,119 @@
+"""Measures of a tumour, on phantoms whose answers are known by hand."""
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorreg_wf.measures import measure_regions, measure_tumor
+
+SPACING = np.array([1.0, 2.0, 3.0])  # 6 mm^3 a voxel
+
+
+@pytest.fixture
+def labels():
+    """Region 1 fills x < 4, region 2 the rest of y < 5, region 7 one voxel."""
+    labels = np.zeros((10, 10, 10), np.int16)
+    labels[:4] = 1
+    labels[4:, :5] = 2
+    labels[9, 9, 9] = 7
+    return labels
+
+
+@pytest.fixture
+def lut():
+    return pd.DataFrame(
+        {'index': [1, 2, 7, 8], 'name': ['Cortex_L', 'lh-white', 'thalamus right', 'Brain stem']}
+    )
+
+
+class TestRegions:
+    def test_volumes_and_overlap(self, labels, lut):
+        tumor = np.zeros(labels.shape, bool)
+        tumor[2:6, 0:2, 0] = True  # 4 voxels in region 1, 4 in region 2
+        table = measure_regions(labels, tumor, SPACING, lut)
+        assert list(table['index']) == [1, 2, 7, 8]
+        assert list(table['volume_mm3']) == [400 * 6, 300 * 6, 6, 0]
+        assert list(table['tumor_mm3']) == [24, 24, 0, 0]
+        np.testing.assert_allclose(table['tumor_fraction'], [4 / 400, 4 / 300, 0, np.nan])
+
+    def test_distance_is_in_mm_from_centre_to_centre(self, labels, lut):
+        tumor = np.zeros(labels.shape, bool)
+        tumor[9, 7, 5] = True
+        table = measure_regions(labels, tumor, SPACING, lut)
+        expected = [
+            np.hypot(6, 0),  # x = 3 to 9
+            6,  # y = 4 to 7, 2 mm each
+            np.hypot(2 * 2, 4 * 3),
+            np.nan,
+        ]
+        np.testing.assert_allclose(table['distance_mm'], expected)
+
+    def test_without_tumor(self, labels, lut):
+        table = measure_regions(labels, np.zeros(labels.shape, bool), SPACING, lut)
+        assert (table['tumor_mm3'] == 0).all()
+        assert table['distance_mm'].isna().all()
+
+    def test_a_label_the_table_does_not_know(self, labels, lut):
+        labels[0, 0, 0] = 300
+        table = measure_regions(labels, labels == 300, SPACING, lut)
+        assert table['tumor_mm3'].sum() == 0
+        assert table['volume_mm3'][0] == 399 * 6
+
+    def test_hemisphere_from_the_name(self, labels, lut):
+        lut['name'] = ['7Networks_LH_Vis_1', 'ctx-rh-insula', 'Thalamus_Left', 'Brain stem']
+        table = measure_regions(labels, labels == 1, SPACING, lut)
+        assert list(table['hemisphere']) == ['L', 'R', 'L', 'n/a']
+
+    def test_hemisphere_of_the_table_comes_first(self, labels, lut):
+        lut['hemisphere'] = ['R', 'R', 'B', 'B']
+        table = measure_regions(labels, labels == 1, SPACING, lut)
+        assert list(table['hemisphere']) == ['R', 'R', 'B', 'B']
+
+
+class TestTumor:
+    affine = nb.affines.from_matvec(np.diag([-1, 2, 3]), [20, -10, 0])  # stored right to left
+    std_affine = nb.affines.from_matvec(2 * np.eye(3), [-19, 0, 0])  # no voxel at x = 0
+
+    def measure(self, tumor, std_tumor):
+        return measure_tumor(tumor, self.affine, std_tumor, self.std_affine, 'TPL')
+
+    def test_volume_and_centroids(self):
+        tumor, std_tumor = np.zeros((2, 20, 20, 20), bool)
+        tumor[4:8, 5:7, 1] = True
+        std_tumor[12:14, 3, 3] = True
+        row = self.measure(tumor, std_tumor)
+        assert row['volume_mm3'] == pytest.approx(8 * 6)
+        centroid = [row[f'centroid_{axis}'] for axis in 'xyz']
+        np.testing.assert_allclose(centroid, [20 - 5.5, -10 + 2 * 5.5, 3])
+        centroid = [row[f'centroid_TPL_{axis}'] for axis in 'xyz']
+        np.testing.assert_allclose(centroid, [-19 + 25, 6, 6])
+        assert row['hemisphere'] == 'R'
+        assert row['n_components'] == 1
+
+    # at 8 mm^3 a voxel, 500 mm^3 are 62.5 voxels
+    @pytest.mark.parametrize(
+        ('left', 'right', 'side'),
+        [(100, 0, 'L'), (0, 100, 'R'), (100, 62, 'L'), (62, 100, 'R'), (100, 63, 'B')],
+    )
+    def test_side(self, left, right, side):
+        std_tumor = np.zeros((20, 20, 20), bool)
+        std_tumor[:10].reshape(-1)[-left or 4000 :] = True
+        std_tumor[10:].reshape(-1)[:right] = True
+        assert std_tumor.sum() == left + right
+        row = self.measure(std_tumor, std_tumor)
+        assert row['hemisphere'] == side
+        assert row['midline_crossing'] is (side == 'B')
+
+    def test_components_touching_by_a_corner_are_one(self):
+        tumor = np.zeros((20, 20, 20), bool)
+        tumor[1, 1, 1] = tumor[2, 2, 2] = tumor[9, 9, 9] = True
+        assert self.measure(tumor, tumor)['n_components'] == 2
+
+    def test_no_tumor(self):
+        row = self.measure(*np.zeros((2, 20, 20, 20), bool))
+        assert row['volume_mm3'] == 0
+        assert row['n_components'] == 0
+        assert row['hemisphere'] is None
+        assert not row['midline_crossing']
+        assert np.isnan(row['centroid_x']) and np.isnan(row['centroid_TPL_z'])

@@ -1,0 +1,100 @@
+import pytest
+
+from tumorreg_wf.bids import Anatomy
+from tumorreg_wf.settings import Settings
+from tumorreg_wf.template import load_template
+from tumorreg_wf.workflows.base import init_tumorreg_wf
+
+
+@pytest.fixture
+def build(bids_phantom, template_phantom, tmp_path):
+    """A function that builds a run's workflow and gives its nodes by name."""
+
+    def make(*anatomies, **options):
+        out_dir = tmp_path / 'out'
+        out_dir.mkdir()
+        settings = Settings(bids_phantom, out_dir, tmp_path / 'work', **options)
+        template = load_template(template_phantom, tmp_path / 'templates')
+        workflow = init_tumorreg_wf(settings, list(anatomies), template, 'run')
+        graph = workflow._create_flat_graph()
+        return workflow, {node.fullname.split('.', 1)[1]: node for node in graph.nodes()}
+
+    return make
+
+
+@pytest.fixture
+def anatomy(bids_phantom):
+    anat = bids_phantom / 'sub-01' / 'anat'
+    return Anatomy('01', None, anat / 'sub-01_T1w.nii.gz', anat / 'sub-01_FLAIR.nii.gz')
+
+
+def stages(nodes):
+    return {name.split('.')[1] for name in nodes}
+
+
+def test_all_stages_with_flair(build, anatomy):
+    workflow, nodes = build(anatomy)
+    assert {'coregistration_wf', 'segmentation_wf', 'inpainting_wf', 'atlas_wf'} <= stages(nodes)
+    text = workflow.visit_desc()
+    for key in ('@n4', '@unet', '@pconv', '@syn'):
+        assert key in text
+
+
+def test_without_flair_nothing_is_coregistered(build, anatomy):
+    _, nodes = build(Anatomy('01', None, anatomy.t1w))
+    assert 'coregistration_wf' not in stages(nodes)
+    assert not any('flair' in name for name in nodes)
+
+
+def test_a_given_mask_takes_the_place_of_the_unet(build, anatomy):
+    workflow, nodes = build(Anatomy('01', None, anatomy.t1w, anatomy.flair, anatomy.t1w))
+    assert 'segmentation_wf' not in stages(nodes)
+    assert '@unet' not in workflow.visit_desc()
+
+
+def test_sessions_and_runs_have_their_own_workflow(build, anatomy, bids_phantom):
+    t1w = anatomy.t1w
+    named = [
+        Anatomy('01', 'pre', t1w.with_name('sub-01_ses-pre_T1w.nii.gz')),
+        Anatomy('01', 'post', t1w.with_name('sub-01_ses-post_run-2_T1w.nii.gz')),
+    ]
+    _, nodes = build(*named)
+    assert {name.split('.')[0] for name in nodes} == {
+        'sub_01_ses_pre_wf',
+        'sub_01_ses_post_run_2_wf',
+    }
+
+
+def test_every_heavy_node_says_what_it_needs(build, anatomy):
+    _, nodes = build(anatomy, omp_nthreads=2)
+    for name in (
+        'bias_correction_wf.n4_t1w',
+        'registration_wf.register',
+        'segmentation_wf.segment',
+    ):
+        node = nodes[f'sub_01_wf.{name}']
+        assert node.n_procs == 2
+        assert node.interface.inputs.num_threads == 2
+        assert node.mem_gb >= 1
+
+
+def test_seed_reaches_every_registration(build, anatomy):
+    _, nodes = build(anatomy, random_seed=7)
+    for name in ('coregistration_wf.register', 'registration_wf.register'):
+        interface = nodes[f'sub_01_wf.{name}'].interface
+        assert interface.inputs.environ['ANTS_RANDOM_SEED'] == '7'
+        assert '--random-seed 7' in interface._format_arg(
+            'random_seed', interface.inputs.trait('random_seed'), 7
+        )
+
+
+def test_output_spaces_leave_out_the_template(build, anatomy):
+    _, nodes = build(anatomy, output_spaces=('T1w',))
+    assert not any('ds_std_' in name for name in nodes)
+
+
+def test_settings_survive_json(tmp_path):
+    settings = Settings(
+        tmp_path, tmp_path / 'out', tmp_path / 'work', ('01',), derivatives=(tmp_path,), mem_gb=3.5
+    )
+    assert Settings.from_json(settings.to_json()) == settings

@@ -1,0 +1,20 @@
+"""What all our command-line interfaces share."""
+
+from __future__ import annotations
+
+
+class CheckedCommand:
+    """Mixin for Nipype command lines: a program that fails stops its node.
+
+    Nipype looks at the outputs alone; a program killed while it writes leaves half of one.
+    """
+
+    def _run_interface(self, runtime, correct_return_codes=(0,)):
+        runtime = super()._run_interface(runtime, correct_return_codes)
+        if runtime.returncode not in correct_return_codes:
+            said = (runtime.stderr or runtime.stdout or '').strip().splitlines()
+            raise RuntimeError(
+                f'{self._cmd.split()[-1]} ended with exit code {runtime.returncode}: '
+                f'{said[-1] if said else "it said nothing"}'
+            )
+        return runtime
