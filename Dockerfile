@@ -1,6 +1,6 @@
 # docker build -t tumorreg .
-# docker run --rm --user "$(id -u):$(id -g)" -v /data:/data:ro -v /out:/out \
-#     tumorreg /data /out participant -w /tmp/work
+# docker run --rm --user "$(id -u):$(id -g)" -v /path/my_data:/data:ro -v /path/out:/out \
+#     -v /path/work:/work tumorreg /data /out participant -w /work
 #
 # TORCH_INDEX: a package index with the PyTorch build to use (CPU only, or another CUDA version);
 # empty takes the default index's build.
@@ -36,4 +36,6 @@ ENV PATH=/opt/tumorreg/bin:$PATH \
     MPLCONFIGDIR=/tmp/tumorreg/matplotlib \
     NIPYPE_CONFIG_DIR=/tmp/tumorreg/nipype \
     TEMPLATEFLOW_HOME=/tmp/tumorreg/templateflow
+# The default of --work-dir is below the current folder, which must be one to write to.
+WORKDIR /tmp
 ENTRYPOINT ["tumorreg"]

@@ -84,6 +84,16 @@ class TestNormalize:
         assert all(len(values) == 1 for values in means)
         assert np.all(np.diff(np.ravel(means)) > 0)
 
+    def test_grey_levels_go_to_the_quantiles_where_they_begin(self, brain):
+        _, mask = brain
+        data = np.zeros(mask.shape)
+        data[mask] = np.repeat([10, 20, 50], [880, 968, 616])  # quantiles 0.36 and 0.75
+        low, middle, high = np.unique(normalize(data, mask, REFERENCE)[mask])
+        begin = [np.flatnonzero(q <= QUANTILES)[0] for q in (0, 0.36, 0.75)]
+        wanted = REFERENCE[begin]
+        ratio = (wanted[1] - wanted[0]) / (wanted[2] - wanted[0])
+        assert (middle - low) / (high - low) == pytest.approx(ratio, rel=1e-4)
+
     def test_a_histogram_of_one_spike_and_some_outliers(self, brain):
         _, mask = brain
         data = np.where(mask, 5.0, 0)

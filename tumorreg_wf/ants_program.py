@@ -7,8 +7,9 @@ that name, so that stock Nipype nodes work from a pip install alone.
 from __future__ import annotations
 
 import sys
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.metadata import version
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 
@@ -19,9 +20,9 @@ def load_library() -> ModuleType:
     if package is None or package.origin is None:
         raise ImportError('antspyx is not installed')
     library = next(Path(package.origin).parent.glob('lib.*'))
-    spec = spec_from_file_location('ants.lib', library)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = ExtensionFileLoader('ants.lib', str(library))
+    module = module_from_spec(ModuleSpec('ants.lib', loader, origin=str(library)))
+    loader.exec_module(module)
     return module
 
 

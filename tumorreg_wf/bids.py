@@ -44,9 +44,7 @@ def check_dataset(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         raise TumorregError(f'{bids_dir}: no such folder.')
     if not description.is_file():
-        raise TumorregError(
-            f'{bids_dir}: not a BIDS dataset, it has no dataset_description.json.'
-        )
+        raise TumorregError(f'{bids_dir}: not a BIDS dataset, it has no dataset_description.json.')
     try:
         fields = json.loads(description.read_text(encoding='utf-8'))
     except (ValueError, OSError) as error:
@@ -77,9 +75,7 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(labels)) or present
 
 
-def open_layout(
-    root: Path, participants: Iterable[str], database_dir: Path | None = None
-):
+def open_layout(root: Path, participants: Iterable[str], database_dir: Path | None = None):
     """Index the participants of a dataset with pybids, or reuse a database of all of it.
 
     Returns
@@ -136,7 +132,9 @@ def collect_anatomies(
     flairs = query(layout, 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
     tumors, brains = [], []
     for source in (*derivatives, layout):
-        found = query(source, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None)
+        found = query(
+            source, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None
+        )
         tumors += [file for file in found if _in_t1w_space(file)]
         found = query(source, 'brain', suffix='mask', desc='brain')
         brains += [file for file in found if _in_t1w_space(file)]
@@ -160,9 +158,7 @@ def _in_t1w_space(file) -> bool:
 def _best_match(t1w, candidates: list) -> Path | None:
     """Pick the file of the T1w's session that shares most entities; the first of equals."""
     same = [
-        file
-        for file in candidates
-        if file.entities.get('session') == t1w.entities.get('session')
+        file for file in candidates if file.entities.get('session') == t1w.entities.get('session')
     ]
     if not same:
         return None

@@ -33,6 +33,7 @@ class Template:
     tissues : probability maps of GM, WM and CSF.
     atlas_name : as in file names, ``atlas-<name>``.
     atlas, atlas_lut : label image and BIDS look-up table (index, name, ...).
+    source : the T1w the user gave; None for the packaged template.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Template:
     atlas_name: str
     atlas: Path
     atlas_lut: Path
+    source: Path | None = None
 
 
 def load_template(source: str | Path | None, folder: str | Path) -> Template:
@@ -119,7 +121,7 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
         )
     atlas_name = DEFAULT_ATLAS if atlas is None else atlas.name.split('atlas-')[1].split('_')[0]
     folder = folder / name
-    paths = _paths(name, atlas_name, folder)
+    paths = _paths(name, atlas_name, folder, t1w.absolute())
     if not paths.atlas_lut.exists():
         folder.mkdir(parents=True, exist_ok=True)
         image = load_image(t1w)
@@ -161,7 +163,7 @@ def _fetch(name: str) -> Path:
         ) from None
 
 
-def _paths(name: str, atlas_name: str, folder: Path) -> Template:
+def _paths(name: str, atlas_name: str, folder: Path, source: Path | None = None) -> Template:
     def path(ending: str) -> Path:
         return folder / f'tpl-{name}_{ending}'
 
@@ -177,6 +179,7 @@ def _paths(name: str, atlas_name: str, folder: Path) -> Template:
         atlas_name=atlas_name,
         atlas=path(f'atlas-{atlas_name}_dseg.nii.gz'),
         atlas_lut=path(f'atlas-{atlas_name}_dseg.tsv'),
+        source=source,
     )
 
 

@@ -18,6 +18,7 @@ from tumorreg_wf.weights import PACKAGED
 def tumorreg(*arguments, **options):
     """Run the command as a user does."""
     command = [sys.executable, '-m', 'tumorreg_wf.cli.run', *map(str, arguments)]
+    command += ['--device', 'cpu']
     return subprocess.run(command, capture_output=True, text=True, timeout=550, **options)
 
 
@@ -149,8 +150,8 @@ def test_the_same_again_recomputes_nothing(finished):
 
 
 def test_other_weights_recompute_from_the_unet_on(finished, tmp_path):
-    from safetensors.numpy import load_file, save_file
     from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
 
     _, work, arguments, _ = finished
     source = PACKAGED / 'segmentation.safetensors'

@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import resample
 from tumorreg_wf.interfaces.images import (
-    ApplyMask,
     Conform,
     ConformMask,
+    CropToMask,
     DilateMask,
     NormalizeIntensity,
     StrippedBrainMask,
@@ -96,8 +97,17 @@ def test_normalize_and_mask(save):
     out = load(NormalizeIntensity(in_file=image, in_mask=mask).run().outputs.out_file)
     assert abs(out[inside].mean()) < 1e-3 and abs(out[inside].std() - 1) < 1e-2
     assert not out[~inside].any()
-    masked = load(ApplyMask(in_file=image, in_mask=mask).run().outputs.out_file)
-    np.testing.assert_array_equal(masked, load(image) * inside)
+
+
+def test_crop_keeps_the_brain_where_it_is(save):
+    inside = brain((40, 36, 44), 8)
+    rng = np.random.default_rng(0)
+    image = save(rng.uniform(100, 900, inside.shape).astype(np.float32), flip=True)
+    mask = save(inside.astype(np.uint8), 'mask.nii.gz', flip=True)
+    out = nb.load(CropToMask(in_file=image, in_mask=mask, margin=5).run().outputs.out_file)
+    assert out.shape == (15 + 6,) * 3
+    back = resample(out, nb.load(image), order=0)
+    np.testing.assert_array_equal(np.asanyarray(back.dataobj), load(image) * load(mask))
 
 
 def test_dilation_is_in_millimetres(save):

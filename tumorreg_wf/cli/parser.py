@@ -106,7 +106,7 @@ def get_parser() -> argparse.ArgumentParser:
         help='where the networks run (default: auto, a GPU where there is one)',
     )  # fmt: skip
     resources.add_argument(
-        '--use-plugin', type=Path, metavar='FILE', help="Nipype plugin settings, YAML or JSON"
+        '--use-plugin', type=Path, metavar='FILE', help='Nipype plugin settings, YAML or JSON'
     )
     resources.add_argument(
         '-w', '--work-dir', type=Path, default=Path('work'), metavar='PATH',

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import configparser
-import logging
+import multiprocessing
 import os
 import sys
 import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tumorreg_wf.bids import (
     Anatomy,
@@ -22,6 +23,9 @@ from tumorreg_wf.bids import (
 from tumorreg_wf.cli.parser import get_parser, make_settings
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.settings import Settings
+
+if TYPE_CHECKING:
+    from tumorreg_wf.cli.progress import Progress
 
 WRONG_ARGUMENTS, FAILED = 2, 1
 
@@ -102,39 +106,57 @@ def _resolve_device(device: str) -> str:
 def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) -> int:
     _configure_nipype(settings, opts.verbose)
     from tumorreg_wf.cli.progress import Progress
-    from tumorreg_wf.reports import generate_report, write_citation
+    from tumorreg_wf.reports import write_citation
     from tumorreg_wf.template import load_template
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
-    template = load_template(settings.template, settings.work_dir / 'templates')
-    for space in settings.output_spaces or ():
-        if space not in ('T1w', template.name):
-            raise TumorregError(
-                f'--output-spaces {space}: only T1w and the template ({template.name}) are known.'
-            )
     anatomies, failures = _find_input(settings, participants)
     run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
-    write_dataset_files(
-        settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv)
-    )
-    workflow = init_tumorreg_wf(settings, anatomies, template, run_uuid)
-    methods = workflow.visit_desc() or 'Nothing was processed.'
+    write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv))
+    for participant, message in failures.items():
+        _write_failure(crash_folder(settings.out_dir, participant, run_uuid), message)
+    methods = 'Nothing was processed.'
+    if anatomies:
+        template = load_template(settings.template, settings.work_dir / 'templates')
+        _check_spaces(settings, template.name)
+        workflow = init_tumorreg_wf(settings, anatomies, template, run_uuid)
+        methods = workflow.visit_desc()
     write_citation(settings.out_dir, methods)
     if opts.boilerplate_only:
         return _tell(failures)
-    for participant, message in failures.items():
-        _write_failure(crash_folder(settings.out_dir, participant, run_uuid), message)
 
     progress = Progress(anatomies)
     if anatomies and not opts.reports_only:
         (settings.out_dir / 'logs').mkdir(exist_ok=True)
         (settings.out_dir / 'logs' / f'{run_uuid}.json').write_text(settings.to_json())
         try:
+            # workers start from a process that has imported all they need
+            multiprocessing.set_forkserver_preload(['tumorreg_wf.workflows.base'])
             workflow.run(**_plugin(settings, progress))
         except RuntimeError as error:  # Nipype's, after it has tried all it could
             progress.say(str(error).splitlines()[0])
 
+    failures |= _write_reports(settings, participants, run_uuid, progress, methods, failures)
+    for participant in {a.subject for a in anatomies} - progress.finished - set(failures):
+        if not opts.reports_only:
+            failures[participant] = 'not finished.'
+    return _tell(failures)
+
+
+def _write_reports(
+    settings: Settings,
+    participants: list[str],
+    run_uuid: str,
+    progress: Progress,
+    methods: str,
+    known: dict[str, str],
+) -> dict[str, str]:
+    """Write a report per participant; give those that failed, with the reason."""
+    from tumorreg_wf.reports import generate_report
+    from tumorreg_wf.workflows.base import crash_folder
+
+    failures = dict(known)
     for participant in participants:
         crashes = sorted(crash_folder(settings.out_dir, participant, run_uuid).glob('crash-*'))
         for crash in crashes:
@@ -150,12 +172,16 @@ def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) 
             )
             print(f'Report: {report}')
         except Exception as error:  # a report that fails must not hide the other subjects
-            logging.getLogger('tumorreg').exception('report of sub-%s', participant)
             failures.setdefault(participant, f'the report could not be written: {error}')
-    for participant in {a.subject for a in anatomies} - progress.finished - set(failures):
-        if not opts.reports_only:
-            failures[participant] = 'not finished.'
-    return _tell(failures)
+    return failures
+
+
+def _check_spaces(settings: Settings, template_name: str) -> None:
+    for space in settings.output_spaces or ():
+        if space not in ('T1w', template_name):
+            raise TumorregError(
+                f'--output-spaces {space}: only T1w and the template ({template_name}) are known.'
+            )
 
 
 def _tell(failures: dict[str, str]) -> int:
@@ -223,9 +249,7 @@ def _configure_nipype(settings: Settings, verbose: int) -> None:
     parser = configparser.ConfigParser()
     parser.read_dict(
         {
-            'logging': dict.fromkeys(
-                ('workflow_level', 'interface_level', 'utils_level'), level
-            ),
+            'logging': dict.fromkeys(('workflow_level', 'interface_level', 'utils_level'), level),
             'execution': {
                 'crashfile_format': 'txt',
                 'check_version': 'false',
@@ -249,27 +273,22 @@ def _configure_nipype(settings: Settings, verbose: int) -> None:
 
 def _plugin(settings: Settings, progress) -> dict:
     """Arguments of Nipype's run: the plugin file's, or MultiProc."""
+    plugin = 'MultiProc'
+    arguments: dict = {
+        'n_procs': settings.nprocs,
+        'raise_insufficient': False,
+        'mp_context': 'forkserver',
+    }
+    if settings.mem_gb is not None:
+        arguments['memory_gb'] = settings.mem_gb
     if settings.plugin_file is not None:
         import yaml
 
         loaded = yaml.safe_load(settings.plugin_file.read_text())
         if not isinstance(loaded, dict) or 'plugin' not in loaded:
             raise TumorregError(f'{settings.plugin_file}: the key "plugin" is missing.')
-        plugin = {'plugin': loaded['plugin'], 'plugin_args': dict(loaded.get('plugin_args') or {})}
-    else:
-        plugin = {
-            'plugin': 'MultiProc',
-            'plugin_args': {
-                'n_procs': settings.nprocs,
-                'raise_insufficient': False,
-                'mp_context': 'forkserver',
-                'maxtasksperchild': 1,
-            },
-        }
-        if settings.mem_gb is not None:
-            plugin['plugin_args']['memory_gb'] = settings.mem_gb
-    plugin['plugin_args']['status_callback'] = progress
-    return plugin
+        plugin, arguments = loaded['plugin'], dict(loaded.get('plugin_args') or {})
+    return {'plugin': plugin, 'plugin_args': {**arguments, 'status_callback': progress}}
 
 
 def _write_failure(folder: Path, message: str) -> None:

@@ -141,9 +141,12 @@ def _train(opts: argparse.Namespace, command: str) -> None:
         )
         features = None if opts.features is None else _feature_maps(opts.features, opts.device)
 
+        channels = network.in_channels
+
         def loss(network, *batch):
-            truth, mask, valid = batch
-            return losses.inpainting_loss(network(truth, mask), truth, mask, valid, features)
+            images, masks, truth, valid = batch
+            output = network(images[:, :channels], masks[:, :channels])
+            return losses.inpainting_loss(output, truth, masks[:, :1], valid, features)
 
     opts.out.mkdir(parents=True, exist_ok=True)
     train(

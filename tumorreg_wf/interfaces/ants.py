@@ -12,7 +12,7 @@ from tumorreg_wf.interfaces.commands import CheckedCommand
 
 
 class EmbeddedANTs(CheckedCommand):
-    """Mixin: the native program where it is on PATH, else antspyx's of the same name."""
+    """The native program where it is on PATH, else antspyx's of the same name."""
 
     @property
     def cmd(self) -> str:

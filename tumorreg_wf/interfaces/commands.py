@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from nipype.interfaces.base import CommandLine
 
-class CheckedCommand:
-    """Mixin for Nipype command lines: a program that fails stops its node.
+
+class CheckedCommand(CommandLine):
+    """A Nipype command line; a program that fails stops its node.
 
     Nipype looks at the outputs alone; a program killed while it writes leaves half of one.
     """

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,9 +20,11 @@ from nipype.interfaces.base import (
 from tumorreg_wf.images import load_image, save_like, voxel_spacing
 from tumorreg_wf.measures import measure_regions, measure_tumor
 
-#: BIDS tissue indices, in the order of the probability maps.
-TISSUES = {'GM': 1, 'WM': 2, 'CSF': 3}
+#: BIDS index of the tumour; GM, WM and CSF are 1, 2 and 3.
 LESION = 7
+
+#: Look-up table of the tissue segmentations.
+TISSUE_LUT = Path(str(files('tumorreg_wf') / 'data' / 'tissues.tsv'))
 
 
 def label_tissues(
@@ -59,7 +64,10 @@ class _LabelTissuesInputSpec(BaseInterfaceInputSpec):
 class _LabelTissuesOutputSpec(TraitedSpec):
     out_dseg = File(exists=True, desc='1 GM, 2 WM, 3 CSF, 7 Lesion, 0 elsewhere')
     out_healthy_dseg = File(exists=True, desc='1 GM, 2 WM, 3 CSF as if without tumour')
-    out_probsegs = traits.List(File(exists=True), desc='GM, WM, CSF; 0 in the tumour')
+    out_gm = File(exists=True, desc='GM probability; 0 in the tumour')
+    out_wm = File(exists=True, desc='WM probability; 0 in the tumour')
+    out_lut = File(exists=True, desc='BIDS look-up table of both segmentations')
+    out_csf = File(exists=True, desc='CSF probability; 0 in the tumour')
 
 
 class LabelTissues(SimpleInterface):
@@ -83,9 +91,9 @@ class LabelTissues(SimpleInterface):
 
         self._results['out_dseg'] = save(dseg, 'dseg')
         self._results['out_healthy_dseg'] = save(healthy, 'healthy')
-        self._results['out_probsegs'] = [
-            save(data, name) for data, name in zip(maps, TISSUES, strict=True)
-        ]
+        self._results['out_lut'] = shutil.copy(TISSUE_LUT, runtime.cwd)
+        for name, data in zip(('gm', 'wm', 'csf'), maps, strict=True):
+            self._results[f'out_{name}'] = save(data, name)
         return runtime
 
 
@@ -100,6 +108,7 @@ class _TumorTablesInputSpec(BaseInterfaceInputSpec):
 class _TumorTablesOutputSpec(TraitedSpec):
     out_regions = File(exists=True, desc='TSV, a row per region')
     out_tumor = File(exists=True, desc='TSV, one row')
+    out_lut = File(exists=True, desc='the look-up table, as given')
     notes = traits.List(traits.Str, desc='what a reader of the tables should know')
 
 
@@ -129,6 +138,7 @@ class TumorTables(SimpleInterface):
             path = os.path.join(runtime.cwd, f'{field}.tsv')
             table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
             self._results[f'out_{field}'] = path
+        self._results['out_lut'] = shutil.copy(self.inputs.atlas_lut, runtime.cwd)
         self._results['notes'] = [] if tumor.any() else [
             'No tumour was found: nothing was replaced, and the atlas was registered to the '
             'T1w as it is.'

@@ -11,7 +11,6 @@ import shlex
 import sys
 
 from nipype.interfaces.base import (
-    CommandLine,
     CommandLineInputSpec,
     File,
     TraitedSpec,
@@ -45,7 +44,7 @@ class _NetworkInputSpec(CommandLineInputSpec):
     )
 
 
-class _NetworkCommand(CheckedCommand, CommandLine):
+class _NetworkCommand(CheckedCommand):
     """A subcommand of the runner with its weights filled in."""
 
     _task = ''
@@ -131,7 +130,9 @@ class InpaintTumorInputSpec(_NetworkInputSpec):
 
 
 class InpaintTumorOutputSpec(TraitedSpec):
-    out_file = File(exists=True, desc='T1w with normal tissue in the hole; equal to in_file outside')
+    out_file = File(
+        exists=True, desc='T1w with normal tissue in the hole; equal to in_file outside'
+    )
 
 
 class InpaintTumor(_NetworkCommand):

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import (
     bounding_box,
     remove_small_components,
@@ -21,6 +22,7 @@ from tumorreg_wf.images import (
 from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet
 from tumorreg_wf.models.unet import UNet
+from tumorreg_wf.symmetry import fit_mirror, mirror
 from tumorreg_wf.weights import Weights
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -39,8 +41,14 @@ SMALLEST_TUMOR = 500.0
 
 def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
     """Build a network from its weights file, ready for inference."""
-    network = ARCHITECTURES[weights.architecture](**weights.config)
-    network.load_state_dict(load_file(weights.path))
+    try:
+        network = ARCHITECTURES[weights.architecture](**weights.config)
+        network.load_state_dict(load_file(weights.path))
+    except (KeyError, TypeError, RuntimeError):
+        raise TumorregError(
+            f'{weights.path}: these weights do not fit the network {weights.architecture} of this '
+            'version. Train them again, or use the version they were trained with.'
+        ) from None
     return network.to(device, memory_format=torch.channels_last).eval()
 
 
@@ -126,7 +134,8 @@ def inpaint(
 
     Parameters
     ----------
-    network : maps slices and masks (N, 1, H, W) to slices (N, 1, H, W).
+    network : maps slices and masks (N, C, H, W) to slices (N, 1, H, W); with two channels, the
+        second is the brain mirrored about its midline.
     t1w : image of any orientation, voxel size and intensity scale.
     hole : mask of what to replace, on the same grid.
     brain : brain mask, on the same grid; only brain is filled.
@@ -153,9 +162,15 @@ def inpaint(
     x = grid_values.get_fdata(dtype=np.float32)
     mask = (grid_hole.get_fdata(dtype=np.float32) <= 0.01).astype(np.float32)
     box = bounding_box((x != 0) | (mask == 0))
-    filled = np.zeros(x.shape, np.float32)
+    x, mask = x[box][None], mask[box][None]
+    if network.in_channels == 2:
+        matrix = fit_mirror(x[0], (x[0] != 0) & (mask[0] > 0))
+        x = np.concatenate([x, mirror(x[0] * mask[0], matrix)[None]])
+        hidden = mirror(1 - mask[0], matrix) > 0.01
+        mask = np.concatenate([mask, 1.0 - hidden[None]]).astype(np.float32)
+    filled = np.zeros(grid_values.shape, np.float32)
     filled[box] = np.mean(
-        [_inpaint_along(network, x[box], mask[box], axis, device) for axis in range(3)], axis=0
+        [_inpaint_along(network, x, mask, axis, device) for axis in range(3)], axis=0
     )
 
     native = resample(nb.Nifti1Image(filled, grid_values.affine), t1w, order=1)
@@ -173,11 +188,11 @@ def inpaint(
 def _inpaint_along(
     network: nn.Module, x: np.ndarray, mask: np.ndarray, axis: int, device: str
 ) -> np.ndarray:
-    """Run the network over the slices across one axis that hold some of the hole."""
-    x, mask = np.moveaxis(x, axis, 0), np.moveaxis(mask, axis, 0)
-    filled = x.copy()
-    holed = np.flatnonzero((mask == 0).any(axis=(1, 2)))
-    inputs = [torch.from_numpy(np.ascontiguousarray(array[holed, None])) for array in (x, mask)]
+    """Run the network over the slices of (C, X, Y, Z) across one axis that hold some hole."""
+    x, mask = np.moveaxis(x, axis + 1, 0), np.moveaxis(mask, axis + 1, 0)
+    filled = x[:, 0].copy()
+    holed = np.flatnonzero((mask[:, 0] == 0).any(axis=(1, 2)))
+    inputs = [torch.from_numpy(np.ascontiguousarray(array[holed])) for array in (x, mask)]
     filled[holed] = _run_slices(network, inputs, device)[:, 0].numpy()
     return np.moveaxis(filled, 0, axis)
 

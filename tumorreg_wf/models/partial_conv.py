@@ -92,6 +92,8 @@ class PConvNet(nn.Module):
     dilations : window spread of the encoder layers; the decoder takes them in reverse.
     """
 
+    in_channels = 1
+
     def __init__(
         self, width: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 8, 16, 32)
     ) -> None:
@@ -147,15 +149,20 @@ class PConvUNet(nn.Module):
     the window is known at the coarsest level; the decoder doubles it by nearest neighbour
     and joins the encoder's features and masks of its level.
 
+    A second channel shows the brain mirrored about its midline, with a mask of its own: what
+    the other hemisphere looks like there.
+
     Parameters
     ----------
     width : feature maps of the first level; doubled per level up to four times.
     levels : number of halvings; sizes must be multiples of ``2**levels``.
     """
 
+    in_channels = 2
+
     def __init__(self, width: int = 24, levels: int = 5) -> None:
         super().__init__()
-        widths = [1, *(width * min(2**level, 4) for level in range(levels + 1))]
+        widths = [self.in_channels, *(width * min(2**level, 4) for level in range(levels + 1))]
         self.encoder = nn.ModuleList(
             PartialConv2d(before, after, 5 if level == 0 else 3, stride=2 if level else 1)
             for level, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True))
@@ -171,10 +178,20 @@ class PConvUNet(nn.Module):
         self.decoder_norm = nn.ModuleList(
             nn.BatchNorm2d(widths[level]) for level in range(levels, 0, -1)
         )
-        self.head = PartialConv2d(width + 1, 1)
+        self.head = PartialConv2d(width + self.in_channels, 1)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Recover slices; parameters and result as in :class:`PConvNet`."""
+        """Recover slices.
+
+        Parameters
+        ----------
+        x : (N, 2, H, W) normalised T1w slices and their mirror images.
+        mask : (N, 2, H, W), 1 known, 0 hole, of either.
+
+        Returns
+        -------
+        recovered : (N, 1, H, W) raw output.
+        """
         skips = [(x * mask, mask)]
         for conv, norm in zip(self.encoder, self.encoder_norm, strict=True):
             x, mask = conv(*skips[-1])

@@ -15,7 +15,11 @@ from torch.nn import functional as F
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import bounding_box, dilate_mask, load_image, resample, to_network_grid
 from tumorreg_wf.intensity import normalize, reference_quantiles, stripped_brain_mask
+from tumorreg_wf.symmetry import fit_mirror
 from tumorreg_wf.training.simulate import simulate_patient, tissues_from_t1w
+
+#: Holes to learn from have at least this many pixels.
+SMALLEST_HOLE = 30
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,8 @@ def simulate_cases(
         t1w = base.t1w.astype(np.float32) + 4.0
         t1w[~base.brain] = 0
         tissues = tissues_from_t1w(t1w, base.brain)
-        tumor = place_shape(shapes[rng.integers(len(shapes))], base.brain, rng)
+        shape = shapes[rng.integers(len(shapes))]
+        tumor = place_shape(shape, base.brain, deep_voxels(base.brain), rng)
         patient = simulate_patient(t1w, tissues, tumor, (spacing,) * 3, rng)
         brain = patient.t1w != 0
         cases.append(
@@ -151,22 +156,27 @@ def simulate_cases(
     return cases
 
 
-def place_shape(shape: np.ndarray, brain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lay a label volume over a brain, centred on a random brain voxel, flipped at random."""
+def place_shape(
+    shape: np.ndarray, brain: np.ndarray, centres: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Lay a label volume over a brain, flipped at random, on one of some centres (N, 3)."""
     for axis in (0, 1):
         if rng.random() < 0.5:
             shape = np.flip(shape, axis)
-    # the centre keeps away from the edge, where little of the shape would be inside
-    depth = ndimage.distance_transform_edt(brain)
-    candidates = np.argwhere(depth > 0.35 * depth.max())
-    centre = candidates[rng.integers(len(candidates))]
-    placed = np.zeros(brain.shape, np.uint8)
-    start = centre - np.array(shape.shape) // 2
+    placed = np.zeros(brain.shape, shape.dtype)
+    start = centres[rng.integers(len(centres))] - np.array(shape.shape) // 2
     low, high = np.maximum(start, 0), np.minimum(start + shape.shape, brain.shape)
     target = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     source = tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))
     placed[target] = shape[source]
-    return placed * brain
+    placed[~brain] = 0
+    return placed
+
+
+def deep_voxels(brain: np.ndarray) -> np.ndarray:
+    """Voxels (N, 3) away from the edge of a brain, where little of a shape would be inside."""
+    depth = ndimage.distance_transform_edt(brain)
+    return np.argwhere(depth > 0.35 * depth.max())
 
 
 class SegmentationSlices:
@@ -208,7 +218,8 @@ class SegmentationSlices:
 class InpaintingSlices:
     """Random slices of normal tissue with holes of other patients' tumours.
 
-    Calling it with a generator gives ``(truth, mask, valid)``, each (N, 1, H, W): see
+    Calling it with a generator gives ``(images, masks, truth, valid)``: images and masks
+    (N, 2, H, W) of the brain and of its mirror image; truth and valid (N, 1, H, W), see
     :func:`tumorreg_wf.training.losses.inpainting_loss`.
 
     Parameters
@@ -230,62 +241,72 @@ class InpaintingSlices:
         batch: int,
     ) -> None:
         margin = int(np.ceil(3 / spacing)) + 1
-        grown = [
-            dilate_mask(np.pad(shape > 0, margin), np.full(3, spacing), 3.0) for shape in shapes
+        edges = np.full(3, spacing)
+        self.shapes = [dilate_mask(np.pad(shape > 0, margin), edges, 3.0) for shape in shapes]
+        self.tumors = [dilate_mask(case.tumor, edges, 5.0) for case in cases]
+        self.mirrors = [
+            fit_mirror(case.t1w.astype(np.float32), case.brain & ~tumor)
+            for case, tumor in zip(cases, self.tumors, strict=True)
         ]
-        self.shapes = [
-            shape for shape in grown if all(len(_sections(shape, axis)) for axis in range(3))
-        ]
-        if not self.shapes:
-            raise TumorregError('None of the tumour shapes is large enough to make holes of.')
-        self.tumors = [dilate_mask(case.tumor, np.full(3, spacing), 5.0) for case in cases]
+        self.centres = [deep_voxels(case.brain) for case in cases]
         self.cases, self.size, self.batch = cases, size, batch
 
     def __call__(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        return tuple(
-            torch.stack(part)
-            for part in zip(*(self._slice(rng) for _ in range(self.batch)), strict=True)
-        )
+        slices = [self._slice(rng) for _ in range(self.batch)]
+        return tuple(torch.stack(part) for part in zip(*slices, strict=True))
 
     def _slice(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        while True:
-            number = rng.integers(len(self.cases))
-            case, axis = self.cases[number], int(rng.integers(3))
-            area = case.brain.sum(axis=tuple({0, 1, 2} - {axis}))
-            slices = np.flatnonzero(area > 0.15 * area.max())
-            k = slices[rng.integers(len(slices))]
-            brain = np.take(case.brain, k, axis)
-            tumor = np.take(self.tumors[number], k, axis)
-            truth = np.take(case.t1w, k, axis)
-            normal = np.argwhere(brain & ~tumor)
-            if len(normal) == 0:
-                continue
-            centre = normal[rng.integers(len(normal))]
-            stack = np.stack([truth, brain, tumor]).astype(np.float32)
-            truth_t, brain_t, tumor_t = random_affine(stack, centre, self.size, rng)
-            hole = self._hole(rng, axis)
-            brain_t, tumor_t = (brain_t >= 0.5).float(), (tumor_t > 0.01).float()
-            hole = hole * brain_t
-            if (hole * (1 - tumor_t)).sum() < 30:
-                continue
-            mask = (1 - hole) * (1 - tumor_t)
-            gain, shift = rng.uniform(0.9, 1.1), rng.uniform(-0.1, 0.1)
-            truth_t = (truth_t * gain + shift) * brain_t
-            return truth_t[None], mask[None], 1 - tumor_t[None]
+        number = rng.integers(len(self.cases))
+        case, tumor = self.cases[number], self.tumors[number]
+        normal, hole, holed = case.brain & ~tumor, None, np.zeros(0)
+        while not len(holed):  # shapes that fall on a tumour leave nothing to learn
+            shape = self.shapes[rng.integers(len(self.shapes))].transpose(rng.permutation(3))
+            hole = place_shape(shape, case.brain, self.centres[number], rng)
+            axis = rng.integers(3)
+            area = (hole & normal).sum(axis=tuple({0, 1, 2} - {int(axis)}))
+            holed = np.flatnonzero(area >= 50)
+        k = int(holed[rng.integers(len(holed))])
+        hidden = hole | tumor
 
-    def _hole(self, rng: np.random.Generator, axis: int) -> torch.Tensor:
-        shape = self.shapes[rng.integers(len(self.shapes))]
-        slices = _sections(shape, axis)
-        section = np.take(shape, slices[rng.integers(len(slices))], axis)
-        centre = np.argwhere(section)
-        centre = centre[rng.integers(len(centre))]
-        hole = random_affine(section[None].astype(np.float32), centre, self.size, rng, turn=180)
-        return (hole[0] >= 0.5).float()
+        plane = [np.arange(size) for size in case.brain.shape]
+        plane[axis] = np.array([k])
+        voxels = np.stack(np.meshgrid(*plane, indexing='ij')).squeeze(axis + 1)
+        matrix = self.mirrors[number]
+        other = np.tensordot(matrix[:3, :3], voxels, 1) + matrix[:3, 3, None, None]
+        stack = np.stack(
+            [
+                case.t1w[tuple(voxels)],
+                _sample(case.t1w, other),
+                hidden[tuple(voxels)],
+                _sample(hidden, other) > 0.01,
+                tumor[tuple(voxels)],
+                case.brain[tuple(voxels)],
+            ]
+        )
+        inside = np.argwhere((hole & normal)[tuple(voxels)])
+        centre = inside[rng.integers(len(inside))]
+        truth, mirrored, *masks = random_affine(stack, centre, self.size, rng)
+        hidden_here, hidden_there, diseased = (mask > 0.01 for mask in masks[:3])
+        brain = masks[3] >= 0.5
+        # partial voxels of the rim are left as they are
+        truth = truth * brain * float(rng.uniform(0.9, 1.1))
+        known_here = ~hidden_here | ~brain
+        return (
+            torch.stack([truth, mirrored]),
+            torch.stack([known_here, ~hidden_there]).float(),
+            truth[None],
+            (~diseased)[None].float(),
+        )
 
 
-def _sections(shape: np.ndarray, axis: int) -> np.ndarray:
-    """Indices of the slices across an axis that hold enough of a shape to make a hole."""
-    return np.flatnonzero(shape.sum(axis=tuple({0, 1, 2} - {axis})) > 20)
+def _sample(volume: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Read a volume at voxel coordinates (3, H, W), linearly; 0 beyond it."""
+    low = np.maximum(np.floor(where.min(axis=(1, 2))).astype(int), 0)
+    high = np.ceil(where.max(axis=(1, 2))).astype(int) + 2
+    part = volume[tuple(slice(a, max(a + 1, b)) for a, b in zip(low, high, strict=True))]
+    if 0 in part.shape:
+        return np.zeros(where.shape[1:], np.float32)
+    return ndimage.map_coordinates(part.astype(np.float32), where - low[:, None, None], order=1)
 
 
 def random_affine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import time
 from collections.abc import Callable
@@ -44,9 +45,6 @@ def train(
     every : steps between checkpoints and lines of the log.
     """
     optimizer = torch.optim.Adam(network.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: float(0.5 * (1 + np.cos(np.pi * min(step / steps, 1))) + 0.01)
-    )
     checkpoint, log = out_dir / 'checkpoint.pt', out_dir / 'log.csv'
     first = 0
     if checkpoint.exists():
@@ -54,17 +52,16 @@ def train(
         network.load_state_dict(state['network'])
         optimizer.load_state_dict(state['optimizer'])
         first = state['step']
-        for _ in range(first):
-            schedule.step()
     network.train()
     started, sums = time.monotonic(), []
     for step in range(first, steps):
+        for group in optimizer.param_groups:
+            group['lr'] = learning_rate * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
         batch = [part.to(device) for part in batches(np.random.default_rng([seed, step]))]
         losses = loss(network, *batch)
         optimizer.zero_grad()
         losses['total'].backward()
         optimizer.step()
-        schedule.step()
         sums.append({name: float(value.detach()) for name, value in losses.items()})
         if (step + 1) % every == 0 or step + 1 == steps:
             means = {name: np.mean([row[name] for row in sums]) for name in sums[0]}

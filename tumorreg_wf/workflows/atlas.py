@@ -8,13 +8,18 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.ants import ApplyTransforms, JacobianDeterminant
 from tumorreg_wf.interfaces.labels import LabelTissues, TumorTables
-from tumorreg_wf.template import Template
+from tumorreg_wf.template import DEFAULT_ATLAS, DEFAULT_TEMPLATE, Template
 
 OUTPUTS = [
     'dseg',
     'inpainted_dseg',
-    'probsegs',
+    'gm_probseg',
+    'wm_probseg',
+    'csf_probseg',
     'atlas',
+    'dseg_lut',
+    'inpainted_dseg_lut',
+    'atlas_lut',
     'template_in_t1w',
     'std_t1w',
     'std_tumor_mask',
@@ -42,10 +47,12 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
 
     Outputs
     -------
-    dseg, inpainted_dseg, probsegs
-        Tissues: with the tumour as Lesion; as if healthy; GM, WM, CSF maps, 0 in the tumour.
+    dseg, inpainted_dseg, gm_probseg, wm_probseg, csf_probseg
+        Tissues: with the tumour as Lesion; as if healthy; probabilities, 0 in the tumour.
     atlas
         Atlas labels in patient space.
+    dseg_lut, inpainted_dseg_lut, atlas_lut
+        Look-up tables (TSV) of the segmentations.
     template_in_t1w
         The template's T1w in patient space.
     std_t1w, std_tumor_mask
@@ -57,8 +64,9 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     """
     workflow = Workflow(name=name)
     workflow.__desc__ = (
-        f'Tissues and atlas labels ({template.atlas_name}) were carried from {template.name} to '
-        'the patient with the same transform. '
+        f'Tissues and atlas labels ({template.atlas_name}{_cite(template.atlas_name)}) were '
+        f'carried from {template.name}{_cite(template.name)} to the patient with the same '
+        'transform. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(
@@ -126,8 +134,12 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (label_tissues, outputnode, [
             ('out_dseg', 'dseg'),
             ('out_healthy_dseg', 'inpainted_dseg'),
-            ('out_probsegs', 'probsegs'),
+            ('out_lut', 'dseg_lut'),
+            ('out_gm', 'gm_probseg'),
+            ('out_wm', 'wm_probseg'),
+            ('out_csf', 'csf_probseg'),
         ]),
+        (label_tissues, outputnode, [('out_lut', 'inpainted_dseg_lut')]),
         (nodes['warp_atlas'], outputnode, [('output_image', 'atlas')]),
         (nodes['warp_template'], outputnode, [('output_image', 'template_in_t1w')]),
         (warp_t1w, outputnode, [('output_image', 'std_t1w')]),
@@ -135,9 +147,15 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (jacobian, outputnode, [('jacobian_image', 'jacobian')]),
         (tables, outputnode, [
             ('out_regions', 'regions_tsv'), ('out_tumor', 'tumor_tsv'), ('notes', 'notes'),
+            ('out_lut', 'atlas_lut'),
         ]),
     ])  # fmt: skip
     return workflow
+
+
+def _cite(name: str) -> str:
+    known = {DEFAULT_TEMPLATE: ' [@icbm]', DEFAULT_ATLAS: ' [@dosenbach]'}
+    return known.get(name, '')
 
 
 def _apply(name: str, interpolation: str) -> pe.Node:

@@ -73,7 +73,10 @@ def init_anatomy_wf(
     has_flair, given = anatomy.flair is not None, anatomy.tumor_mask
     threads, seed = settings.omp_nthreads, settings.random_seed
     workflow = Workflow(name=workflow_name(anatomy))
-    workflow.__desc__ = f'Images were processed with tumorreg {__version__} [@tumorreg]. '
+    workflow.__desc__ = (
+        f'Images were processed with tumorreg {__version__} [@tumorreg], a workflow of Nipype '
+        '[@nipype]. '
+    )
 
     conform_wf = init_conform_wf(
         has_flair=has_flair,
@@ -165,6 +168,7 @@ def init_anatomy_wf(
         template=template,
         std_outputs=spaces is None or template.name in spaces,
         user_mask=None if given is None else str(given),
+        skull_stripped=anatomy.brain_mask is None,
     )
     reportlets_wf = init_reportlets_wf(
         out_dir=str(settings.out_dir), template_name=template.name, has_flair=has_flair

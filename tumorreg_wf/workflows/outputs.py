@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from pathlib import Path
 
 from nipype.interfaces import utility as niu
@@ -15,10 +14,7 @@ from tumorreg_wf.interfaces.bids import DerivativesDataSink
 from tumorreg_wf.template import Template
 
 #: What BIDS has no name for yet.
-BIDSIGNORE = ['*.html', 'logs/', 'figures/', '*_xfm.*', '*_morph.*', 'sub-*/log/', '*_label-*_T1w.*']
-
-#: Look-up table of the tissue segmentations.
-TISSUE_LUT = Path(str(files('tumorreg_wf') / 'data' / 'tissues.tsv'))
+BIDSIGNORE = ['*.html', 'logs/', 'sub-*/figures', 'sub-*/log', '*_xfm.*', '*_morph.*']
 
 MORPH_COLUMNS = {
     'volume_mm3': {'Description': 'Volume of the tumour mask', 'Units': 'mm^3'},
@@ -30,7 +26,7 @@ MORPH_COLUMNS = {
 
 
 def write_dataset_files(out_dir: Path, *, bids_dir: Path, command: str) -> None:
-    """Write ``dataset_description.json``, ``.bidsignore`` and the tissue look-up table."""
+    """Write ``dataset_description.json`` and ``.bidsignore``."""
     description = {
         'Name': 'tumorreg - registration of brains with tumours',
         'BIDSVersion': '1.10.0',
@@ -57,6 +53,7 @@ def init_derivatives_wf(
     template: Template,
     std_outputs: bool = True,
     user_mask: str | None = None,
+    skull_stripped: bool = True,
     name: str = 'derivatives_wf',
 ) -> Workflow:
     """Store the outputs of one T1w.
@@ -69,22 +66,27 @@ def init_derivatives_wf(
     template : the template registered.
     std_outputs : whether to store images in template space.
     user_mask : file of the tumour mask where the user gave one; then there is no probability.
+    skull_stripped : whether the T1w shows a brain alone.
     name : name of the workflow.
 
     Inputs
     ------
-    Each is a file; see design of outputs in the documentation: t1w_preproc, brain_mask,
-    tumor_probseg, tumor_mask, dilated_mask, t1w_inpainted, std2anat_xfm, anat2std_xfm, dseg,
-    inpainted_dseg, probsegs (list), atlas, regions_tsv, tumor_tsv, std_t1w, std_tumor_mask.
+    A file each, in patient space but for the last two: t1w_preproc, brain_mask, tumor_probseg
+    (unless ``user_mask``), tumor_mask, dilated_mask, t1w_inpainted, std2anat_xfm, anat2std_xfm,
+    dseg, inpainted_dseg, dseg_lut, inpainted_dseg_lut, {gm,wm,csf}_probseg, atlas, atlas_lut,
+    regions_tsv, tumor_tsv, std_t1w, std_tumor_mask.
     """
     raw = [_bids_uri(t1w, bids_dir)]
     masked = [*raw, *([_bids_uri(user_mask, bids_dir)] if user_mask else [])]
     tpl, atlas = template.name, template.atlas_name
-    tumor = {'label': 'tumor', 'meta_dict': {'Sources': masked, 'Type': 'Lesion'}}
-    tumor['meta_dict']['Manual'] = user_mask is not None
-    plain = {'Sources': raw, 'SkullStripped': False}
-    filled = {'Sources': masked, 'SkullStripped': False}
-    filled['Description'] = 'Tumour replaced by made-up normal tissue; mass effect remains.'
+    lesion = {'Sources': masked, 'Type': 'Lesion', 'Manual': user_mask is not None}
+    tumor = {'label': 'tumor', 'meta_dict': lesion}
+    plain = {'Sources': raw, 'SkullStripped': skull_stripped}
+    filled = {
+        'Sources': masked,
+        'SkullStripped': skull_stripped,
+        'Description': 'Tumour replaced by made-up normal tissue; mass effect remains.',
+    }
     labels = {'Sources': masked, 'Manual': False}
     # input field: entities and metadata of its file
     outputs: dict[str, dict] = {
@@ -101,7 +103,12 @@ def init_derivatives_wf(
         'anat2std_xfm': {'from': 'T1w', 'to': tpl, 'mode': 'image', 'suffix': 'xfm'},
         'dseg': {'suffix': 'dseg', 'meta_dict': labels},
         'inpainted_dseg': {'desc': 'inpainted', 'suffix': 'dseg', 'meta_dict': labels},
-        'probsegs': {'label': ['GM', 'WM', 'CSF'], 'suffix': 'probseg', 'meta_dict': labels},
+        'gm_probseg': {'label': 'GM', 'suffix': 'probseg', 'meta_dict': labels},
+        'wm_probseg': {'label': 'WM', 'suffix': 'probseg', 'meta_dict': labels},
+        'csf_probseg': {'label': 'CSF', 'suffix': 'probseg', 'meta_dict': labels},
+        'dseg_lut': {'suffix': 'dseg'},
+        'inpainted_dseg_lut': {'desc': 'inpainted', 'suffix': 'dseg'},
+        'atlas_lut': {'atlas': atlas, 'suffix': 'dseg'},
         'atlas': {'atlas': atlas, 'suffix': 'dseg', 'meta_dict': labels},
         'regions_tsv': {'atlas': atlas, 'desc': 'tumor', 'suffix': 'morph'},
         'tumor_tsv': {'desc': 'tumor', 'suffix': 'morph', 'meta_dict': MORPH_COLUMNS},
@@ -109,29 +116,26 @@ def init_derivatives_wf(
     if user_mask is None:
         outputs['tumor_probseg'] = {'suffix': 'probseg', 'label': 'tumor', 'meta_dict': labels}
     if std_outputs:
+        # BIDS knows the standard templates; any other is named by its file
+        where = {} if template.source is None else {'SpatialReference': template.source.as_uri()}
         outputs['std_t1w'] = {
             'space': tpl,
             'desc': 'preproc',
             'suffix': 'T1w',
-            'meta_dict': {**plain, 'SkullStripped': False},
+            'meta_dict': plain | where,
         }
-        outputs['std_tumor_mask'] = {'space': tpl, 'suffix': 'mask', **tumor}
+        outputs['std_tumor_mask'] = {
+            'space': tpl,
+            'label': 'tumor',
+            'suffix': 'mask',
+            'meta_dict': lesion | where,
+        }
 
     workflow = Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name='inputnode')
     for field, entities in outputs.items():
         ds = _sink(f'ds_{field}', out_dir, t1w, entities)
         workflow.connect([(inputnode, ds, [(field, 'in_file')])])
-
-    luts = {
-        'dseg_lut': (TISSUE_LUT, {}),
-        'inpainted_dseg_lut': (TISSUE_LUT, {'desc': 'inpainted'}),
-        'atlas_lut': (template.atlas_lut, {'atlas': atlas}),
-    }
-    for field, (path, entities) in luts.items():
-        ds = _sink(f'ds_{field}', out_dir, t1w, {'suffix': 'dseg', **entities})
-        ds.inputs.in_file = str(path)
-        workflow.add_nodes([ds])
     return workflow
 
 

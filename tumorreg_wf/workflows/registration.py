@@ -7,7 +7,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.ants import Registration
-from tumorreg_wf.interfaces.images import ApplyMask
+from tumorreg_wf.interfaces.images import CropToMask
 from tumorreg_wf.workflows.ants import ants_settings, seed_node
 
 
@@ -54,7 +54,7 @@ def init_registration_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(fields=['std2anat_xfm', 'anat2std_xfm']), name='outputnode'
     )
-    mask_t1w = pe.Node(ApplyMask(), name='mask_t1w', mem_gb=0.5)
+    crop_t1w = pe.Node(CropToMask(), name='crop_t1w', mem_gb=0.5)
     register = pe.Node(
         Registration(num_threads=omp_nthreads, **ants_settings(settings)),
         name='register',
@@ -63,8 +63,8 @@ def init_registration_wf(
     )
     seed_node(register, random_seed)
     workflow.connect([
-        (inputnode, mask_t1w, [('t1w', 'in_file'), ('brain_mask', 'in_mask')]),
-        (mask_t1w, register, [('out_file', 'fixed_image')]),
+        (inputnode, crop_t1w, [('t1w', 'in_file'), ('brain_mask', 'in_mask')]),
+        (crop_t1w, register, [('out_file', 'fixed_image')]),
         (inputnode, register, [('template', 'moving_image')]),
         (register, outputnode, [
             ('composite_transform', 'std2anat_xfm'),

@@ -1,0 +1,269 @@
+"""Networks on images of any orientation and voxel size."""
+
+import nibabel as nb
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tumorreg_wf.images import dilate_mask, voxel_spacing
+from tumorreg_wf.intensity import normalize, reference_quantiles
+from tumorreg_wf.models.inference import (
+    ARCHITECTURES,
+    inpaint,
+    load_network,
+    save_network,
+    segment,
+)
+from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet
+from tumorreg_wf.models.unet import UNet
+from tumorreg_wf.weights import read_weights
+
+ORIENTATIONS = ['RAS', 'LAS', 'LPS', 'PIR']
+
+
+def array(image):
+    return np.asanyarray(image.dataobj)
+
+
+def like(data, image):
+    return nb.Nifti1Image(data.astype(np.float32), image.affine)
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.fixture(scope='module')
+def patient(phantom):
+    """T1w and FLAIR, normalised, brain and tumour."""
+    inside = array(phantom.brain) > 0
+    grey = {'t1w': ('T1w', phantom.t1w), 'flair': ('FLAIR', phantom.flair)}
+    images = {
+        key: like(normalize(array(image), inside, reference_quantiles(modality)), image)
+        for key, (modality, image) in grey.items()
+    }
+    return images | {'brain': phantom.brain, 'tumor': phantom.tumor}
+
+
+@pytest.fixture
+def unet():
+    """Random weights whose output is neither all tumour nor all brain."""
+    torch.manual_seed(0)
+    network = UNet(width=4).eval()
+    with torch.no_grad():
+        network.head.weight.mul_(20)
+    return network
+
+
+@pytest.fixture
+def pconv():
+    torch.manual_seed(0)
+    return PConvUNet(width=4, levels=3).eval()
+
+
+class Bright(nn.Module):
+    """Calls tumour what is bright in FLAIR."""
+
+    def forward(self, x):
+        return 20 * (x[:, 1:] - 2)
+
+
+class Constant(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x, mask):
+        return torch.full_like(x, self.value)
+
+
+class TestNetworkFiles:
+    @pytest.mark.parametrize(
+        ('network', 'config'),
+        [
+            (UNet, {'width': 4}),
+            (PConvNet, {'width': 2, 'dilations': [1, 2]}),
+            (PConvUNet, {'width': 2, 'levels': 2}),
+        ],
+    )
+    def test_round_trip(self, tmp_path, network, config):
+        written = network(**config)
+        path = tmp_path / 'a.safetensors'
+        save_network(written, path, name='a', task='inpainting', config=config, spacing=1.5)
+        weights = read_weights(path)
+        assert (weights.name, weights.task, weights.spacing) == ('a', 'inpainting', 1.5)
+        assert ARCHITECTURES[weights.architecture] is network
+        read = load_network(weights)
+        assert not read.training
+        for key, value in written.state_dict().items():
+            torch.testing.assert_close(read.state_dict()[key], value, rtol=0, atol=0)
+
+
+class TestSegment:
+    def test_probability_and_mask(self, patient, unet):
+        probability, mask = segment(
+            unet, patient['t1w'], patient['flair'], patient['brain'], spacing=2
+        )
+        assert probability.shape == mask.shape == patient['t1w'].shape
+        assert probability.dtype == np.float32 and mask.dtype == bool
+        assert probability.min() >= 0 and probability.max() <= 1
+        assert not probability[array(patient['brain']) == 0].any()
+        assert mask.any() and not mask[probability < 0.5].any()
+
+    @pytest.mark.parametrize('axcodes', ORIENTATIONS)
+    @pytest.mark.parametrize('thick', [1, 2])
+    @pytest.mark.parametrize('spacing', [1.0, 2.0])
+    def test_the_tumor_is_found_where_it_is(self, patient, turned, axcodes, thick, spacing):
+        images = {
+            key: turned(image.slicer[:, :, ::thick], axcodes) for key, image in patient.items()
+        }
+        _, mask = segment(
+            Bright(), images['t1w'], images['flair'], images['brain'], spacing=spacing
+        )
+        assert dice(mask, array(images['tumor']) > 0) > 0.85
+
+    @pytest.mark.parametrize('spacing', [2.0, 2.5])
+    def test_orientation_on_disk_does_not_matter(self, patient, turned, unet, spacing):
+        results = []
+        for axcodes in ('RAS', 'LPS', 'PIR'):
+            images = {key: turned(image, axcodes) for key, image in patient.items()}
+            found = segment(unet, images['t1w'], images['flair'], images['brain'], spacing=spacing)
+            back = [array(turned(like(part, images['t1w']), 'RAS')) for part in found]
+            results.append(back)
+        assert 0 < results[0][1].mean() < 0.9
+        for probability, mask in results[1:]:
+            np.testing.assert_allclose(probability, results[0][0], atol=1e-4)
+            np.testing.assert_array_equal(mask, results[0][1])
+
+    def test_t1w_alone(self, patient, unet):
+        seen = []
+        unet.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
+        probability, _ = segment(unet, patient['t1w'], None, patient['brain'], spacing=2)
+        assert probability.max() > 0
+        assert seen[0].shape[1] == 2
+        assert not any(batch[:, 1].any() for batch in seen)
+
+    def test_slices_are_padded_and_put_back(self, patient):
+        """A network that gives its input back, against the same by hand."""
+        t1w = array(patient['t1w'])
+
+        class Echo(nn.Module):
+            def forward(self, x):
+                assert x.shape[-2] % 32 == 0 and x.shape[-1] % 32 == 0
+                return x[:, :1]
+
+        probability, _ = segment(Echo(), patient['t1w'], None, patient['brain'], spacing=2)
+        slices = np.flatnonzero((t1w != 0).any((0, 1)))
+        expected = 1 / (1 + np.exp(-t1w[..., slices].astype(float)))
+        padded = np.pad(expected, ((0, 0), (0, 0), (1, 1)), mode='edge')
+        expected = 0.25 * padded[..., :-2] + 0.5 * expected + 0.25 * padded[..., 2:]
+        inside = array(patient['brain'])[..., slices] > 0
+        assert len(slices) % 8  # the last batch is not full
+        np.testing.assert_allclose(probability[..., slices][inside], expected[inside], atol=1e-5)
+
+    def test_specks_are_no_tumor(self, patient):
+        flair = np.zeros(patient['t1w'].shape)
+        flair[20:23, 25:29, 20:24] = 5  # 384 mm^3
+        flair[20:31, 30:41, 12:30] = 5
+        _, mask = segment(
+            Bright(), patient['t1w'], like(flair, patient['t1w']), patient['brain'], spacing=2
+        )
+        assert mask[25, 35, 20] and not mask[22, 27, 22]
+
+    def test_no_brain(self, patient, unet):
+        nothing = like(np.zeros(patient['t1w'].shape), patient['t1w'])
+        probability, mask = segment(unet, nothing, None, nothing, spacing=2)
+        assert not probability.any() and not mask.any()
+
+
+class TestInpaint:
+    @staticmethod
+    def holed(phantom, turned, axcodes, thick):
+        """T1w with something beyond the brain, a hole that reaches out of it, and the brain."""
+        noise = np.random.default_rng(0).normal(40, 9, phantom.t1w.shape).astype(np.float32)
+        t1w = like(np.where(array(phantom.brain) > 0, array(phantom.t1w), noise), phantom.t1w)
+        hole = dilate_mask(array(phantom.tumor) > 0, voxel_spacing(phantom.t1w), 12)
+        images = t1w, like(hole, t1w), phantom.brain
+        return [turned(image.slicer[:, :, ::thick], axcodes) for image in images]
+
+    @pytest.mark.parametrize('axcodes', ORIENTATIONS)
+    @pytest.mark.parametrize(('thick', 'spacing'), [(1, 2.0), (2, 2.0), (1, 3.0)])
+    def test_only_brain_in_the_hole_changes(self, phantom, turned, pconv, axcodes, thick, spacing):
+        t1w, hole, brain = self.holed(phantom, turned, axcodes, thick)
+        data, inside = array(t1w).copy(), array(brain) > 0
+        missing = (array(hole) > 0) & inside
+        assert ((array(hole) > 0) & ~inside).any()
+        recovered = inpaint(pconv, t1w, hole, brain, spacing=spacing)
+        assert recovered.dtype == np.float32 and recovered.shape == data.shape
+        assert recovered[~missing].tobytes() == data[~missing].tobytes()
+        assert np.mean(recovered[missing] != data[missing]) > 0.99
+        known = data[inside & ~missing]
+        assert known.min() <= recovered[missing].min()
+        assert recovered[missing].max() <= known.max()
+        np.testing.assert_array_equal(array(t1w), data)
+
+    def test_orientation_on_disk_does_not_matter(self, phantom, turned, pconv):
+        results = []
+        for axcodes in ORIENTATIONS:
+            images = self.holed(phantom, turned, axcodes, 1)
+            found = inpaint(pconv, *images, spacing=2.5)
+            results.append(array(turned(like(found, images[0]), 'RAS')))
+        for found in results[1:]:
+            np.testing.assert_allclose(found, results[0], atol=0.5)
+
+    @pytest.mark.parametrize('axcodes', ['RAS', 'PIR'])
+    def test_what_was_in_the_hole_does_not_matter(self, phantom, turned, pconv, axcodes):
+        t1w, hole, brain = self.holed(phantom, turned, axcodes, 2)
+        wild = np.where(array(hole) > 0, 5e4, array(t1w))
+        missing = (array(hole) > 0) & (array(brain) > 0)
+        one, other = (
+            inpaint(pconv, image, hole, brain, spacing=1.7) for image in (t1w, like(wild, t1w))
+        )
+        np.testing.assert_array_equal(one[missing], other[missing])
+
+    def test_grey_values_come_back(self, phantom):
+        data, inside = array(phantom.t1w), array(phantom.brain) > 0
+        known = inside & (array(phantom.tumor) == 0)
+        values = normalize(data, known, reference_quantiles('T1w'))
+        for fraction in (0.05, 0.4, 0.8):
+            wanted = np.quantile(data[known], fraction)
+            value = float(np.quantile(values[known], fraction))
+            found = inpaint(Constant(value), phantom.t1w, phantom.tumor, phantom.brain, spacing=2)
+            np.testing.assert_allclose(found[inside & ~known], wanted, rtol=0.01)
+
+    def test_intensity_scale_does_not_matter(self, phantom, pconv):
+        scaled = like(array(phantom.t1w) * 0.02, phantom.t1w)
+        one, other = (
+            inpaint(pconv, image, phantom.tumor, phantom.brain, spacing=2)
+            for image in (phantom.t1w, scaled)
+        )
+        np.testing.assert_allclose(other, one * 0.02, rtol=1e-3, atol=1e-3)
+
+    def test_slices_across_every_axis_are_seen(self, phantom):
+        seen = []
+
+        class Counting(nn.Module):
+            def forward(self, x, mask):
+                assert (mask == 0).any((1, 2, 3)).all()
+                seen.append(len(x))
+                return torch.zeros_like(x)
+
+        inpaint(Counting(), phantom.t1w, phantom.tumor, phantom.brain, spacing=2)
+        hole = array(phantom.tumor) > 0
+        assert sum(seen) == sum(hole.any(tuple({0, 1, 2} - {axis})).sum() for axis in range(3))
+
+    def test_nothing_to_fill(self, phantom, pconv):
+        nothing = like(np.zeros(phantom.t1w.shape), phantom.t1w)
+        found = inpaint(pconv, phantom.t1w, nothing, phantom.brain, spacing=2)
+        np.testing.assert_array_equal(found, array(phantom.t1w))
+
+    def test_nothing_to_fill_from(self, phantom, pconv):
+        found = inpaint(pconv, phantom.t1w, phantom.brain, phantom.brain, spacing=2)
+        np.testing.assert_array_equal(found, array(phantom.t1w))
+
+    def test_integer_images(self, phantom, pconv):
+        whole = nb.Nifti1Image(array(phantom.t1w).astype(np.int16), phantom.t1w.affine)
+        found = inpaint(pconv, whole, phantom.tumor, phantom.brain, spacing=2)
+        outside = array(phantom.tumor) == 0
+        np.testing.assert_array_equal(found[outside], array(whole)[outside])

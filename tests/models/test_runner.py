@@ -1,0 +1,120 @@
+"""The program that runs the networks: files in, files out."""
+
+import nibabel as nb
+import numpy as np
+import pytest
+import torch
+
+from tumorreg_wf.images import same_grid, save_like
+from tumorreg_wf.models import inference
+from tumorreg_wf.models.runner import main
+from tumorreg_wf.weights import read_weights
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """Weights of random networks, by the runner's command."""
+    folder = tmp_path_factory.mktemp('weights')
+    torch.manual_seed(0)
+    found = {}
+    for command, network, config in (
+        ('segment', inference.UNet, {'width': 4}),
+        ('inpaint', inference.PConvUNet, {'width': 4, 'levels': 3}),
+    ):
+        path = folder / f'{command}.safetensors'
+        facts = {'name': command, 'task': command, 'config': config, 'spacing': 2.0}
+        inference.save_network(network(**config), path, **facts)
+        found[command] = read_weights(path)
+    return found
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory, phantom, turned):
+    """Images on disk, in LPS."""
+    folder = tmp_path_factory.mktemp('images')
+    images = {key: turned(image, 'LPS') for key, image in vars(phantom).items()}
+    return {
+        key: save_like(np.asanyarray(image.dataobj), image, folder / f'{key}.nii.gz')
+        for key, image in images.items()
+    }
+
+
+def arguments(command, weights, files, tmp_path, /, **changes):
+    options = {
+        't1w': files['t1w'],
+        'brain': files['brain'],
+        'weights': weights[command].path,
+        'sha256': weights[command].sha256,
+    }
+    if command == 'segment':
+        options |= {
+            'flair': files['flair'],
+            'out-probseg': tmp_path / 'probseg.nii.gz',
+            'out-mask': tmp_path / 'mask.nii.gz',
+        }
+    else:
+        options |= {'hole': files['tumor'], 'out': tmp_path / 'out.nii.gz'}
+    options |= changes
+    return [command, *(f'--{key}={value}' for key, value in options.items() if value is not None)]
+
+
+def expected(command, weights, files, *keys):
+    network = inference.load_network(weights[command])
+    images = [None if key is None else nb.load(files[key]) for key in keys]
+    return getattr(inference, command)(network, *images, spacing=2.0)
+
+
+@pytest.mark.parametrize('flair', ['flair', None])
+def test_segment(weights, files, tmp_path, flair):
+    given = {'flair': flair and files[flair]}
+    assert main(arguments('segment', weights, files, tmp_path, **given)) == 0
+    probability, mask = expected('segment', weights, files, 't1w', flair, 'brain')
+    for name, data, dtype in (('probseg', probability, np.float32), ('mask', mask, np.uint8)):
+        image = nb.load(tmp_path / f'{name}.nii.gz')
+        assert image.get_data_dtype() == dtype
+        assert same_grid(image, nb.load(files['t1w']))
+        np.testing.assert_allclose(image.get_fdata(), data, atol=1e-6)
+
+
+def test_inpaint(weights, files, tmp_path):
+    assert main(arguments('inpaint', weights, files, tmp_path)) == 0
+    found, t1w = nb.load(tmp_path / 'out.nii.gz'), nb.load(files['t1w'])
+    assert same_grid(found, t1w)
+    outside = nb.load(files['tumor']).get_fdata() == 0
+    np.testing.assert_array_equal(found.get_fdata()[outside], t1w.get_fdata()[outside])
+    np.testing.assert_allclose(
+        found.get_fdata(), expected('inpaint', weights, files, 't1w', 'tumor', 'brain'), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ('command', 'option'), [('segment', 'flair'), ('segment', 'brain'), ('inpaint', 'hole')]
+)
+def test_images_on_other_grids_are_refused(
+    weights, files, tmp_path, phantom, capsys, command, option
+):
+    """Same shape and content, but stored in RAS."""
+    path = save_like(np.asanyarray(phantom.tumor.dataobj), phantom.tumor, tmp_path / 'ras.nii.gz')
+    assert main(arguments(command, weights, files, tmp_path, **{option: path})) == 1
+    assert 'ras.nii.gz: not on the grid of the T1w' in capsys.readouterr().err
+
+
+def test_weights_that_changed_are_refused(weights, files, tmp_path, capsys):
+    assert main(arguments('inpaint', weights, files, tmp_path, sha256='0' * 64)) == 1
+    assert 'inpaint.safetensors: these weights changed' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('option', ['t1w', 'brain', 'hole', 'weights'])
+def test_missing_files_are_named(weights, files, tmp_path, capsys, option):
+    given = {option: tmp_path / 'absent'}
+    assert main(arguments('inpaint', weights, files, tmp_path, **given)) == 1
+    message = capsys.readouterr().err
+    assert 'absent' in message and 'Traceback' not in message
+
+
+def test_wrong_arguments(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(['segment', '--t1w=a'])
+    assert stop.value.code == 2
+    assert '--brain' in capsys.readouterr().err

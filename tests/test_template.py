@@ -1,0 +1,206 @@
+"""The template and its atlas as files."""
+
+import shutil
+import sys
+from types import ModuleType
+
+import nibabel as nb
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import same_grid
+from tumorreg_wf.template import load_template
+
+
+@pytest.fixture(scope='session')
+def default(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('templates')
+    return load_template(None, folder), folder
+
+
+def files_of(template):
+    return [
+        template.t1w,
+        template.brain_mask,
+        *template.tissues,
+        template.atlas,
+        template.atlas_lut,
+    ]
+
+
+def data_of(path):
+    return nb.load(path).get_fdata(dtype=np.float32)
+
+
+class TestDefault:
+    def test_is_written_once(self, default):
+        template, folder = default
+        before = {path: path.stat().st_mtime_ns for path in folder.rglob('*.*')}
+        assert set(before) == set(files_of(template))
+        assert load_template(None, folder) == template
+        assert {path: path.stat().st_mtime_ns for path in folder.rglob('*.*')} == before
+
+    def test_everything_is_on_one_grid(self, default):
+        template, _ = default
+        t1w = nb.load(template.t1w)
+        assert nb.aff2axcodes(t1w.affine) == ('R', 'A', 'S')
+        for path in files_of(template)[1:-1]:
+            assert same_grid(nb.load(path), t1w)
+
+    def test_t1w_is_stripped(self, default):
+        template, _ = default
+        brain = data_of(template.brain_mask) > 0
+        assert 1500 < brain.sum() / 1000 < 2200
+        assert not data_of(template.t1w)[~brain].any()
+        assert (data_of(template.t1w)[brain] > 0).mean() > 0.99
+
+    def test_tissues_share_the_brain(self, default):
+        template, _ = default
+        brain = data_of(template.brain_mask) > 0
+        gm, wm, csf = (data_of(path) for path in template.tissues)
+        np.testing.assert_allclose((gm + wm + csf)[brain], 1, atol=0.02)
+        for tissue in (gm, wm, csf):
+            assert tissue.min() >= 0 and tissue.max() <= 1
+            assert not tissue[~brain].any()
+        t1w = data_of(template.t1w)
+        means = [np.average(t1w, weights=tissue) for tissue in (csf, gm, wm)]
+        assert means[0] < means[1] < means[2]
+
+    def test_regions_lie_in_their_hemisphere(self, default):
+        template, _ = default
+        labels = data_of(template.atlas).astype(int)
+        lut = pd.read_csv(template.atlas_lut, sep='\t')
+        assert list(lut.columns) == ['index', 'name', 'hemisphere', 'network']
+        assert lut['name'].is_unique and not lut.isna().any(axis=None)
+        assert set(np.unique(labels)) - {0} <= set(lut['index'])
+        where = np.argwhere(labels)
+        x = nb.affines.apply_affine(nb.load(template.atlas).affine, where)[:, 0]
+        side = lut.set_index('index')['hemisphere'].loc[labels[labels > 0]].to_numpy()
+        assert (x[side == 'L'] < 0).all()
+        assert (x[side == 'R'] >= 0).all()
+        assert {'L', 'R'} < set(side)
+
+    def test_regions_cover_tissue(self, default):
+        template, _ = default
+        labels = data_of(template.atlas)
+        gm, wm, csf = (data_of(path) for path in template.tissues)
+        assert not labels[data_of(template.brain_mask) == 0].any()
+        assert (labels[gm + wm > 0.6] > 0).all()
+        assert not labels[csf > 0.9].any()
+        volumes = np.bincount(labels[labels > 0].astype(int))[1:]
+        assert (volumes > 100).mean() > 0.95
+
+
+class TestFolder:
+    @pytest.fixture
+    def source(self, template_phantom, tmp_path):
+        """A copy of the phantom, to take pieces from."""
+        return shutil.copytree(template_phantom, tmp_path / 'in' / template_phantom.name)
+
+    def test_images_are_taken_as_they_are(self, source, tmp_path):
+        template = load_template(source, tmp_path / 'out')
+        assert (template.name, template.atlas_name) == ('Phantom', 'Quarters')
+        stem = source / 'tpl-Phantom_res-01'
+        for path, ending in (
+            (template.t1w, 'desc-brain_T1w'),
+            (template.brain_mask, 'desc-brain_mask'),
+            (template.tissues[0], 'label-GM_probseg'),
+            (template.tissues[1], 'label-WM_probseg'),
+            (template.tissues[2], 'label-CSF_probseg'),
+            (template.atlas, 'atlas-Quarters_dseg'),
+        ):
+            original = nb.load(f'{stem}_{ending}.nii.gz')
+            assert same_grid(nb.load(path), original)
+            np.testing.assert_allclose(data_of(path), original.get_fdata(), rtol=1e-5)
+        lut = pd.read_csv(template.atlas_lut, sep='\t')
+        assert list(lut['name']) == ['back_L', 'back_R', 'front_L', 'front_R']
+
+    def test_the_folder_above_will_do(self, source, tmp_path):
+        assert load_template(source.parent, tmp_path / 'out').name == 'Phantom'
+
+    def test_is_written_once(self, source, tmp_path):
+        template = load_template(source, tmp_path / 'out')
+        before = [path.stat().st_mtime_ns for path in files_of(template)]
+        assert load_template(str(source), tmp_path / 'out') == template
+        assert [path.stat().st_mtime_ns for path in files_of(template)] == before
+
+    def test_skull_is_stripped_by_the_mask(self, source, tmp_path):
+        stripped = source / 'tpl-Phantom_res-01_desc-brain_T1w.nii.gz'
+        image = nb.load(stripped)
+        head = nb.Nifti1Image(image.get_fdata(dtype=np.float32) + 100, image.affine)
+        stripped.unlink()
+        head.to_filename(source / 'tpl-Phantom_res-01_T1w.nii.gz')
+        template = load_template(source, tmp_path / 'out')
+        assert not data_of(template.t1w)[data_of(template.brain_mask) == 0].any()
+
+    def test_a_table_for_all_resolutions_is_found(self, source, tmp_path):
+        """TemplateFlow leaves the resolution out of the names of tables."""
+        table = source / 'tpl-Phantom_res-01_atlas-Quarters_dseg.tsv'
+        table.rename(source / 'tpl-Phantom_atlas-Quarters_dseg.tsv')
+        assert len(pd.read_csv(load_template(source, tmp_path / 'o').atlas_lut, sep='\t')) == 4
+
+    def test_atlas_of_another_orientation_is_brought_to_the_t1w(self, source, tmp_path, turned):
+        path = source / 'tpl-Phantom_res-01_atlas-Quarters_dseg.nii.gz'
+        original = nb.load(path)
+        before = original.get_fdata()
+        flipped = turned(original, 'LAS')
+        nb.Nifti1Image(np.asanyarray(flipped.dataobj), flipped.affine).to_filename(path)
+        template = load_template(source, tmp_path / 'out')
+        np.testing.assert_array_equal(data_of(template.atlas), before)
+
+    @pytest.mark.parametrize('missing', ['desc-brain_T1w', 'desc-brain_mask'])
+    def test_missing_image(self, source, tmp_path, missing):
+        (source / f'tpl-Phantom_res-01_{missing}.nii.gz').unlink()
+        with pytest.raises(TumorregError, match=r'tpl-Phantom: a template needs a T1w and'):
+            load_template(source, tmp_path / 'out')
+        assert not (tmp_path / 'out').exists()
+
+    @pytest.mark.parametrize('suffix', ['nii.gz', 'tsv'])
+    def test_missing_atlas(self, source, tmp_path, suffix):
+        (source / f'tpl-Phantom_res-01_atlas-Quarters_dseg.{suffix}').unlink()
+        with pytest.raises(TumorregError, match=r'tpl-Phantom: this template has no atlas'):
+            load_template(source, tmp_path / 'out')
+
+    def test_corrupt_image(self, source, tmp_path):
+        (source / 'tpl-Phantom_res-01_desc-brain_T1w.nii.gz').write_text('nothing')
+        with pytest.raises(TumorregError, match='not a readable NIfTI'):
+            load_template(source, tmp_path / 'out')
+
+    def test_missing_tissues_are_found_by_grey_value(self, source, tmp_path):
+        expected = [
+            data_of(source / f'tpl-Phantom_res-01_label-{tissue}_probseg.nii.gz')
+            for tissue in ('GM', 'WM', 'CSF')
+        ]
+        (source / 'tpl-Phantom_res-01_label-WM_probseg.nii.gz').unlink()
+        template = load_template(source, tmp_path / 'out')
+        for path, wanted in zip(template.tissues, expected, strict=True):
+            found = data_of(path)
+            assert 2 * (found * wanted).sum() / (found + wanted).sum() > 0.95
+
+    def test_mni_space_borrows_the_packaged_atlas(self, default, tmp_path):
+        template, _ = default
+        source = tmp_path / 'tpl-MNIother'
+        source.mkdir()
+        for path in (template.t1w, template.brain_mask, *template.tissues):
+            name = path.name.replace(template.name, 'MNIother')
+            (source / name).symlink_to(path)
+        found = load_template(source, tmp_path / 'out')
+        assert found.atlas_name == template.atlas_name
+        agree = data_of(found.atlas) == data_of(template.atlas)
+        assert agree.mean() > 0.999
+
+
+def test_neither_folder_nor_name(tmp_path, monkeypatch):
+    templateflow = ModuleType('templateflow')
+
+    class TemplateFlowClient:
+        def get(self, name, **entities):
+            raise KeyError(f'no template {name}')
+
+    templateflow.TemplateFlowClient = TemplateFlowClient
+    monkeypatch.setitem(sys.modules, 'templateflow', templateflow)
+    with pytest.raises(TumorregError, match='--template Nowhere: neither a folder nor a template'):
+        load_template('Nowhere', tmp_path)
+    assert not list(tmp_path.iterdir())
