@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
             'its .tsv beside it), and the packaged one is made for MNI space only.'
         )
     atlas_name = DEFAULT_ATLAS if atlas is None else atlas.name.split('atlas-')[1].split('_')[0]
-    folder = folder / name
+    # two folders may hold templates of one name
+    folder = folder / f'{name}-{hashlib.sha256(str(t1w.absolute()).encode()).hexdigest()[:8]}'
     paths = _paths(name, atlas_name, folder, t1w.absolute())
     if not paths.atlas_lut.exists():
         folder.mkdir(parents=True, exist_ok=True)

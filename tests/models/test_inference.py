@@ -70,6 +70,8 @@ class Bright(nn.Module):
 
 
 class Constant(nn.Module):
+    in_channels = 1
+
     def __init__(self, value):
         super().__init__()
         self.value = value
@@ -244,6 +246,8 @@ class TestInpaint:
         seen = []
 
         class Counting(nn.Module):
+            in_channels = 1
+
             def forward(self, x, mask):
                 assert (mask == 0).any((1, 2, 3)).all()
                 seen.append(len(x))
@@ -252,6 +256,28 @@ class TestInpaint:
         inpaint(Counting(), phantom.t1w, phantom.tumor, phantom.brain, spacing=2)
         hole = array(phantom.tumor) > 0
         assert sum(seen) == sum(hole.any(tuple({0, 1, 2} - {axis})).sum() for axis in range(3))
+
+    def test_the_other_hemisphere_is_offered_where_it_belongs(self, phantom, turned):
+        """A network that copies it, on a brain that is nearly its own mirror image."""
+        data, inside = array(phantom.t1w).copy(), array(phantom.brain) > 0
+        side = data.shape[0] // 2
+        data[side:] = data[:side][::-1]  # also what the tumour hides
+        inside[side:] = inside[:side][::-1]
+
+        class Copy(nn.Module):
+            in_channels = 2
+
+            def forward(self, x, mask):
+                return x[:, 1:]
+
+        image, brain = like(data, phantom.t1w), like(inside, phantom.t1w)
+        for axcodes in ('RAS', 'PIR'):
+            t1w, hole, turned_brain = (
+                turned(part, axcodes) for part in (image, phantom.tumor, brain)
+            )
+            found = inpaint(Copy(), t1w, hole, turned_brain, spacing=2)
+            missing = (array(hole) > 0) & (array(turned_brain) > 0)
+            assert np.corrcoef(found[missing], array(t1w)[missing])[0, 1] > 0.8
 
     def test_nothing_to_fill(self, phantom, pconv):
         nothing = like(np.zeros(phantom.t1w.shape), phantom.t1w)

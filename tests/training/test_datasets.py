@@ -4,6 +4,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.training.datasets import (
@@ -11,6 +12,7 @@ from tumorreg_wf.training.datasets import (
     InpaintingSlices,
     SegmentationSlices,
     augment_intensity,
+    deep_voxels,
     make_case,
     place_shape,
     random_affine,
@@ -183,18 +185,25 @@ class TestPlaceShape:
     @pytest.mark.parametrize('size', [(1, 1, 1), (5, 8, 3), (20, 40, 29)])
     def test_inside_the_brain_whatever_the_size(self, brain, size):
         for seed in range(20):
-            placed = place_shape(np.full(size, 2, np.uint8), brain, np.random.default_rng(seed))
+            placed = place_shape(
+                np.full(size, 2, np.uint8), brain, deep_voxels(brain), np.random.default_rng(seed)
+            )
             assert placed.shape == brain.shape and placed.dtype == np.uint8
             assert placed.any()
             assert not placed[~brain].any()
             assert set(np.unique(placed)) <= {0, 2}
+
+    def test_deep_voxels_are_away_from_the_edge(self, brain):
+        where = deep_voxels(brain) - (15, 17, 14)
+        assert 6 < np.linalg.norm(where, axis=1).max() < 9
+        assert brain[tuple(deep_voxels(brain).T)].all()
 
     def test_a_small_shape_is_kept_whole_up_to_mirroring(self, brain):
         shape = np.arange(1, 25, dtype=np.uint8).reshape(2, 3, 4)
         turns = [shape, shape[::-1], shape[:, ::-1], shape[::-1, ::-1]]
         seen = set()
         for seed in range(20):
-            placed = place_shape(shape, brain, np.random.default_rng(seed))
+            placed = place_shape(shape, brain, deep_voxels(brain), np.random.default_rng(seed))
             low = np.argwhere(placed).min(0)
             block = placed[tuple(slice(a, a + n) for a, n in zip(low, shape.shape))]
             found = [k for k, turn in enumerate(turns) if np.array_equal(block, turn)]
@@ -332,12 +341,16 @@ class TestInpaintingSlices:
         return batches(np.random.default_rng(seed))
 
     def test_holes_are_inside_the_brain(self, healthy, patient):
-        truth, mask, valid = self.draw([healthy], [patient.tumor])
-        assert truth.shape == mask.shape == valid.shape == (24, 1, 64, 48)
-        assert set(mask.unique().tolist()) == {0, 1}
+        images, masks, truth, valid = self.draw([healthy], [patient.tumor])
+        assert images.shape == masks.shape == (24, 2, 64, 48)
+        assert truth.shape == valid.shape == (24, 1, 64, 48)
+        assert set(masks.unique().tolist()) == {0, 1}
+        assert torch.equal(images[:, :1], truth)
         assert (valid == 1).all()
-        assert ((mask == 0).sum((1, 2, 3)) >= 30).all()
-        assert (truth[mask == 0] != 0).float().mean() > 0.999
+        hole = masks[:, :1] == 0
+        assert (hole.sum((1, 2, 3)) >= 30).all()
+        assert (truth[hole] != 0).float().mean() > 0.999
+        assert hole[..., 30:34, 22:26].any((1, 2, 3)).all()  # it is what the slice shows
 
     def test_real_tumors_are_never_learnt_from(self, patient):
         """Marked by values that normal tissue never has."""
@@ -348,13 +361,30 @@ class TestInpaintingSlices:
             patient.tumor,
             patient.brain,
         )
-        truth, mask, valid = self.draw([marked], [patient.tumor], seed=3)
-        assert (truth > 10).any()
+        images, masks, truth, valid = self.draw([marked], [patient.tumor], seed=3)
+        assert (truth > 2).any()
         assert (valid[truth > 2] == 0).all()
-        assert (mask[valid == 0] == 0).all()
-        learnt = (mask == 0) & (valid == 1)
-        assert (learnt.sum((1, 2, 3)) >= 30).all()
+        # nor is it seen, here or mirrored
+        assert (images[:, 1] > 2).any()
+        assert (masks[images > 2] == 0).all()
+        learnt = (masks[:, :1] == 0) & (valid == 1)
+        assert learnt.any((1, 2, 3)).all()
         assert (truth[learnt] != 0).float().mean() > 0.999
+
+    def test_the_second_channel_is_the_other_hemisphere(self, patient):
+        """On a brain that is its own mirror image, but for marks that are not."""
+        noise = np.random.default_rng(0).normal(0, 1, patient.brain.shape)
+        t1w = ndimage.gaussian_filter(noise, 2)
+        brain = patient.brain & patient.brain[::-1]
+        t1w = np.where(brain, (t1w + t1w[::-1]) / t1w.std(), 0).astype(np.float16)
+        case = Case('sub-s', t1w, None, np.zeros_like(brain), brain)
+        images, masks, truth, _ = self.draw([case], [patient.tumor])
+        inner = (images != 0).all(1) & (masks[:, 1] == 1)
+        pairs = torch.stack([images[:, 0][inner], images[:, 1][inner]])
+        assert torch.corrcoef(pairs)[0, 1] > 0.95
+        # the mirrored hole hides what the mirrored image shows of it: mostly somewhere else
+        both = ((masks == 0).all(1)).sum((1, 2))
+        assert (both < 0.9 * (masks[:, 0] == 0).sum((1, 2))).float().mean() > 0.5
 
     def test_holes_are_shapes_dilated_by_3_mm(self, healthy):
         """A rod of 4 x 20 x 4 voxels of 1 mm."""
@@ -362,10 +392,10 @@ class TestInpaintingSlices:
         batches = InpaintingSlices([healthy], [rod], spacing=1.0, size=(64, 64), batch=30)
         (grown,) = batches.shapes
         np.testing.assert_array_equal(np.ptp(np.argwhere(grown), axis=0) + 1, [10, 26, 10])
-        _, mask, _ = batches(np.random.default_rng(0))
-        areas = (mask == 0).sum((1, 2, 3))
-        # scaled by up to 15 % along each axis
-        assert 20 * 4 * np.exp(0.3) < areas.max() < 26 * 10 * np.exp(0.3)
+        _, masks, _, _ = batches(np.random.default_rng(0))
+        areas = (masks[:, 0] == 0).sum((1, 2))
+        # scaled by up to 15 % along each axis, and a rim of partial pixels
+        assert 20 * 4 * np.exp(0.3) < areas.max() < 28 * 12 * np.exp(0.3)
 
     def test_shapes_too_small_to_make_a_hole_are_passed_over(self, healthy, patient):
         nothing, speck = np.zeros((4, 4, 4), np.uint8), np.ones((1, 1, 1), np.uint8)

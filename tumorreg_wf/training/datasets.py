@@ -19,7 +19,7 @@ from tumorreg_wf.symmetry import fit_mirror
 from tumorreg_wf.training.simulate import simulate_patient, tissues_from_t1w
 
 #: Holes to learn from have at least this many pixels.
-SMALLEST_HOLE = 30
+SMALLEST_HOLE = 50
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,14 @@ class InpaintingSlices:
     ) -> None:
         margin = int(np.ceil(3 / spacing)) + 1
         edges = np.full(3, spacing)
-        self.shapes = [dilate_mask(np.pad(shape > 0, margin), edges, 3.0) for shape in shapes]
+        grown = [dilate_mask(np.pad(shape > 0, margin), edges, 3.0) for shape in shapes]
+        self.shapes = [
+            shape
+            for shape in grown
+            if max(_areas(shape, axis).max() for axis in range(3)) >= SMALLEST_HOLE
+        ]
+        if not self.shapes:
+            raise TumorregError('None of the tumour shapes is large enough to make holes of.')
         self.tumors = [dilate_mask(case.tumor, edges, 5.0) for case in cases]
         self.mirrors = [
             fit_mirror(case.t1w.astype(np.float32), case.brain & ~tumor)
@@ -262,9 +269,8 @@ class InpaintingSlices:
         while not len(holed):  # shapes that fall on a tumour leave nothing to learn
             shape = self.shapes[rng.integers(len(self.shapes))].transpose(rng.permutation(3))
             hole = place_shape(shape, case.brain, self.centres[number], rng)
-            axis = rng.integers(3)
-            area = (hole & normal).sum(axis=tuple({0, 1, 2} - {int(axis)}))
-            holed = np.flatnonzero(area >= 50)
+            axis = int(rng.integers(3))
+            holed = np.flatnonzero(_areas(hole & normal, axis) >= SMALLEST_HOLE)
         k = int(holed[rng.integers(len(holed))])
         hidden = hole | tumor
 
@@ -297,6 +303,11 @@ class InpaintingSlices:
             truth[None],
             (~diseased)[None].float(),
         )
+
+
+def _areas(mask: np.ndarray, axis: int) -> np.ndarray:
+    """Pixels of a mask in each slice across an axis."""
+    return mask.sum(axis=tuple({0, 1, 2} - {axis}))
 
 
 def _sample(volume: np.ndarray, where: np.ndarray) -> np.ndarray:
