@@ -6,6 +6,7 @@ from scipy import ndimage
 
 from tumorreg_wf.intensity import (
     QUANTILES,
+    fit_reference,
     is_stripped,
     normalize,
     reference_quantiles,
@@ -161,3 +162,13 @@ class TestStripping:
 
     def test_no_brain(self):
         assert not stripped_brain_mask(np.zeros((5, 5, 5))).any()
+
+
+def test_reference_is_the_mean_of_z_scored_quantiles():
+    rng = np.random.default_rng(0)
+    data = rng.normal(100, 20, (20, 20, 20))
+    mask = np.ones(data.shape, bool)
+    mask[:3] = False
+    data[~mask] = 1e6  # what is outside does not count
+    found = fit_reference([(data, mask), (3 * data + 7, mask)])
+    np.testing.assert_allclose(found[[0, 6, 12]], [-2.33, 0, 2.33], atol=0.1)

@@ -78,16 +78,16 @@ def test_snippet_of_workflows(phantom):
     exec(SNIPPETS[1], namespace)
     graph = generate_expanded_graph(namespace['workflow']._create_flat_graph())
     nodes = {node.name: node for node in graph}
-    assert set(nodes) == {'dilate', 'inpaint', 'mask_t1w', 'register'}
+    assert set(nodes) == {'dilate', 'inpaint', 'crop_t1w', 'register'}
     assert nodes['inpaint'].inputs.in_file == str(phantom / 't1w.nii.gz')
     assert nodes['dilate'].inputs.in_mask == str(phantom / 'tumor_mask.nii.gz')
-    assert nodes['mask_t1w'].inputs.in_mask == str(phantom / 'brain_mask.nii.gz')
+    assert nodes['crop_t1w'].inputs.in_mask == str(phantom / 'brain_mask.nii.gz')
     assert nodes['register'].inputs.moving_image == [str(phantom / 'template.nii.gz')]
     order = [(source.name, target.name) for source, target in graph.edges]
     assert sorted(order) == [
+        ('crop_t1w', 'register'),
         ('dilate', 'inpaint'),
-        ('inpaint', 'mask_t1w'),
-        ('mask_t1w', 'register'),
+        ('inpaint', 'crop_t1w'),
     ]
 
 
@@ -116,7 +116,7 @@ def test_links_lead_somewhere():
 
 
 def test_every_output_is_explained(tmp_path):
-    template = SimpleNamespace(name='TPL', atlas_name='A', atlas_lut=__file__)
+    template = SimpleNamespace(name='TPL', atlas_name='A', source=None)
     workflow = init_derivatives_wf(
         out_dir=str(tmp_path), bids_dir='/data', t1w='/data/sub-01_T1w.nii.gz', template=template
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from importlib.resources import files
 
 import numpy as np
@@ -57,6 +58,23 @@ def reference_quantiles(modality: str) -> np.ndarray:
     """Grey values at :data:`QUANTILES` of the reference histogram of ``'T1w'`` or ``'FLAIR'``."""
     source = files('tumorreg_wf') / 'data' / 'intensity_reference.json'
     return np.array(json.loads(source.read_text())[modality])
+
+
+def fit_reference(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Make a reference histogram: the mean over images of their z-scored quantiles.
+
+    ``data/intensity_reference.json`` was made so from the patients the packaged segmentation
+    weights were trained on.
+
+    Parameters
+    ----------
+    images : pairs of an image (X, Y, Z) and its brain mask.
+    """
+    quantiles = []
+    for data, mask in images:
+        values = data[mask]
+        quantiles.append(np.quantile((values - values.mean()) / values.std(), QUANTILES))
+    return np.mean(quantiles, axis=0)
 
 
 def normalize(data: np.ndarray, mask: np.ndarray, reference: np.ndarray) -> np.ndarray:

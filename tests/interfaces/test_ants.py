@@ -77,7 +77,7 @@ def test_n4_flattens_a_bias_field(brains):
     affine = nb.load(brains[0]).affine
     nb.Nifti1Image((data * ramp).astype(np.float32), affine).to_filename('biased.nii.gz')
     nb.Nifti1Image(inside.astype(np.uint8), affine).to_filename('mask.nii.gz')
-    settings = ants_settings('n4') | {'shrink_factor': 1}
+    settings = ants_settings('n4_t1w') | {'shrink_factor': 1}
     node = N4BiasFieldCorrection(input_image='biased.nii.gz', mask_image='mask.nii.gz', **settings)
     out = nb.load(node.run().outputs.output_image).get_fdata()
 

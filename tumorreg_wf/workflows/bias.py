@@ -41,7 +41,7 @@ def init_bias_correction_wf(
     outputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'flair']), name='outputnode')
     for image in ['t1w', 'flair'] if has_flair else ['t1w']:
         n4 = pe.Node(
-            N4BiasFieldCorrection(num_threads=omp_nthreads, **ants_settings('n4')),
+            N4BiasFieldCorrection(num_threads=omp_nthreads, **ants_settings(f'n4_{image}')),
             name=f'n4_{image}',
             n_procs=omp_nthreads,
             mem_gb=1,
