@@ -14,6 +14,7 @@ from tumorreg_wf.models.inference import (
     load_network,
     save_network,
     segment,
+    tumor_parts,
 )
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet
 from tumorreg_wf.models.unet import UNet
@@ -293,3 +294,14 @@ class TestInpaint:
         found = inpaint(pconv, whole, phantom.tumor, phantom.brain, spacing=2)
         outside = array(phantom.tumor) == 0
         np.testing.assert_array_equal(found[outside], array(whole)[outside])
+
+
+def test_unsure_parts_and_specks_go_but_every_confident_part_stays():
+    probability = np.zeros((40, 20, 20), np.float32)
+    probability[2:12, 5:15, 5:15] = 0.7  # the largest, though not sure
+    probability[16:24, 5:13, 5:13] = 0.9
+    probability[28:36, 5:13, 5:13] = 0.6
+    probability[38, 2, 2] = 0.99
+    kept = tumor_parts(probability, np.full(3, 2.0))
+    assert kept[5, 10, 10] and kept[20, 8, 8]
+    assert not kept[30, 8, 8] and not kept[38, 2, 2]

@@ -9,6 +9,7 @@ import nibabel as nb
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import ndimage
 from torch import nn
 
 from tumorreg_wf.errors import TumorregError
@@ -37,6 +38,9 @@ BATCH = 8
 
 #: Pieces of tumour smaller than this are taken for noise, mm^3.
 SMALLEST_TUMOR = 500.0
+
+#: A part of mean probability below this is taken for something else that is bright.
+LEAST_CONFIDENCE = 0.75
 
 
 def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
@@ -91,7 +95,7 @@ def segment(
     Returns
     -------
     probability : float32 array on the grid of ``t1w``, in [0, 1], 0 outside the brain.
-    mask : boolean array, probability of at least one half, without specks.
+    mask : boolean array, probability of at least one half, cleaned by :func:`tumor_parts`.
     """
     grid_t1w = to_network_grid(t1w, spacing=spacing)
     channels = [grid_t1w.get_fdata(dtype=np.float32)]
@@ -114,8 +118,34 @@ def segment(
     native = resample(nb.Nifti1Image(probability, grid_t1w.affine), t1w, order=1)
     inside = np.asanyarray(brain.dataobj) > 0
     probability = np.clip(native.get_fdata(dtype=np.float32), 0, 1) * inside
-    mask = remove_small_components(probability >= 0.5, voxel_spacing(t1w), SMALLEST_TUMOR)
-    return probability, mask
+    return probability, tumor_parts(probability, voxel_spacing(t1w))
+
+
+def tumor_parts(probability: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+    """Keep the connected parts that are likely tumour.
+
+    Specks go, and so do parts the network is not sure of on average: bright tissue that only
+    looks like tumour. Every confident part stays, so that multifocal tumours do; the largest
+    stays in any case.
+
+    Parameters
+    ----------
+    probability : (X, Y, Z) in [0, 1].
+    spacing : voxel size, mm.
+
+    Returns
+    -------
+    mask : boolean (X, Y, Z).
+    """
+    mask = remove_small_components(probability >= 0.5, spacing, SMALLEST_TUMOR)
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count < 2:
+        return mask
+    parts = np.arange(1, count + 1)
+    keep = np.zeros(count + 1, bool)
+    keep[1:] = ndimage.mean(probability, labels, parts) >= LEAST_CONFIDENCE
+    keep[1 + np.bincount(labels.ravel())[1:].argmax()] = True
+    return keep[labels]
 
 
 def inpaint(

@@ -145,7 +145,7 @@ def _sink(name: str, out_dir: str, source_file: str, entities: dict) -> pe.Node:
             base_directory=out_dir, source_file=source_file, compress=None, **entities
         ),
         name=name,
-        run_without_submitting=True,
+        mem_gb=0.5,
     )
 
 
