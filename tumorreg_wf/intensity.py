@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
+
+from tumorreg_wf.errors import TumorregError
 
 #: Quantiles (fractions) at which histograms are matched.
 QUANTILES = np.array([0.01, 0.05, *np.arange(0.1, 0.91, 0.1), 0.95, 0.99])
@@ -52,6 +55,22 @@ def is_stripped(data: np.ndarray, spacing: np.ndarray) -> bool:
     voxels = int(np.count_nonzero(data))
     volume = voxels * float(np.prod(spacing)) / 1000
     return 0 < volume <= LARGEST_BRAIN and voxels < 0.75 * data.size
+
+
+def require_content(data: np.ndarray, path: str | Path) -> None:
+    """Raise :class:`TumorregError` if an image is 0 all over."""
+    if not data.any():
+        raise TumorregError(f'{path}: every voxel is 0. Check the conversion.')
+
+
+def require_stripped(data: np.ndarray, spacing: np.ndarray, path: str | Path) -> None:
+    """Raise :class:`TumorregError` if an image shows a whole head."""
+    if not is_stripped(data, spacing):
+        raise TumorregError(
+            f'{path}: this looks like a whole head. Strip the skull first, or give a brain mask '
+            '(sub-X_desc-brain_mask.nii.gz) with --derivatives; --skull-strip-t1w skip takes the '
+            'image as it is.'
+        )
 
 
 def reference_quantiles(modality: str) -> np.ndarray:

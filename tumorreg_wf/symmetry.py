@@ -59,6 +59,6 @@ def _reflection(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def mirror(volume: np.ndarray, matrix: np.ndarray, *, order: int = 1) -> np.ndarray:
+def mirror(volume: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Mirror a volume (X, Y, Z) by a matrix of :func:`fit_mirror`; 0 beyond the grid."""
-    return ndimage.affine_transform(volume, matrix[:3, :3], matrix[:3, 3], order=order)
+    return ndimage.affine_transform(volume, matrix[:3, :3], matrix[:3, 3], order=1)

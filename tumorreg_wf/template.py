@@ -73,16 +73,28 @@ def load_template(source: str | Path | None, folder: str | Path) -> Template:
     return _templateflow_folder(path, folder)
 
 
-def _default_template(folder: Path) -> Template:
+def packaged_images() -> tuple[nb.Nifti1Image, ...]:
+    """Read T1w, GM, WM and brain mask of the template nilearn packages, 1 mm; no download."""
     from nilearn import datasets
 
+    return tuple(
+        load(resolution=1)
+        for load in (
+            datasets.load_mni152_template,
+            datasets.load_mni152_gm_template,
+            datasets.load_mni152_wm_template,
+            datasets.load_mni152_brain_mask,
+        )
+    )
+
+
+def _default_template(folder: Path) -> Template:
     paths = _paths(DEFAULT_TEMPLATE, DEFAULT_ATLAS, folder)
     if not paths.atlas_lut.exists():  # written last
         folder.mkdir(parents=True, exist_ok=True)
-        t1w = datasets.load_mni152_template(resolution=1)
-        brain = datasets.load_mni152_brain_mask(resolution=1).get_fdata() > 0
-        gm = datasets.load_mni152_gm_template(resolution=1).get_fdata() * brain
-        wm = datasets.load_mni152_wm_template(resolution=1).get_fdata() * brain
+        t1w, gm_map, wm_map, mask = packaged_images()
+        brain = mask.get_fdata() > 0
+        gm, wm = gm_map.get_fdata() * brain, wm_map.get_fdata() * brain
         _write(paths, t1w, brain, np.stack([gm, wm, brain - np.minimum(gm + wm, 1)]))
         _write_seed_atlas(paths, t1w)
     return paths

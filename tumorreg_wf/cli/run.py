@@ -137,7 +137,7 @@ def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) 
         except RuntimeError as error:  # Nipype's, after it has tried all it could
             progress.say(str(error).splitlines()[0])
 
-    failures |= _write_reports(settings, participants, run_uuid, progress, methods, failures)
+    failures = _write_reports(settings, participants, run_uuid, progress, methods, failures)
     for participant in {a.subject for a in anatomies} - progress.finished - set(failures):
         if not opts.reports_only:
             failures[participant] = 'not finished.'
@@ -220,22 +220,16 @@ def _find_input(
 def _check_images(anatomy: Anatomy, settings: Settings) -> None:
     """Read every image once: better a message now than a crash in an hour."""
     from tumorreg_wf.images import load_image, voxel_spacing
-    from tumorreg_wf.intensity import is_stripped
+    from tumorreg_wf.intensity import require_content, require_stripped
 
     t1w = load_image(anatomy.t1w)
     for path in (anatomy.flair, anatomy.tumor_mask, anatomy.brain_mask):
         if path is not None:
             load_image(path)
     data = t1w.get_fdata(dtype='float32')
-    if not data.any():
-        raise TumorregError(f'{anatomy.t1w}: every voxel is 0. Check the conversion.')
+    require_content(data, anatomy.t1w)
     if anatomy.brain_mask is None and settings.skull_strip == 'auto':
-        if not is_stripped(data, voxel_spacing(t1w)):
-            raise TumorregError(
-                f'{anatomy.t1w}: this looks like a whole head. Strip the skull first, or give a '
-                'brain mask (sub-X_desc-brain_mask.nii.gz) with --derivatives; '
-                '--skull-strip-t1w skip takes the image as it is.'
-            )
+        require_stripped(data, voxel_spacing(t1w), anatomy.t1w)
 
 
 def _configure_nipype(settings: Settings, verbose: int) -> None:

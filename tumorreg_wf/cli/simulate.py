@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from tumorreg_wf import __version__
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.template import packaged_images
 from tumorreg_wf.training.fields import random_deformation, warp
 from tumorreg_wf.training.simulate import SimulatedPatient, random_tumor, simulate_patient
 
@@ -101,17 +102,7 @@ def _prepare_folder(folder: Path) -> None:
 
 def load_template() -> Brain:
     """Read the skull-stripped MNI152 template (1 mm) that nilearn carries; no download."""
-    from nilearn import datasets
-
-    images = [
-        load(resolution=1)
-        for load in (
-            datasets.load_mni152_template,
-            datasets.load_mni152_gm_template,
-            datasets.load_mni152_wm_template,
-            datasets.load_mni152_brain_mask,
-        )
-    ]
+    images = packaged_images()
     t1w, gm, wm, mask = (image.get_fdata(dtype=np.float32) for image in images)
     return Brain(t1w, gm, wm, mask > 0, images[0].affine)
 

@@ -25,9 +25,10 @@ from tumorreg_wf.images import (
     voxel_spacing,
 )
 from tumorreg_wf.intensity import (
-    is_stripped,
     normalize,
     reference_quantiles,
+    require_content,
+    require_stripped,
     stripped_brain_mask,
 )
 
@@ -49,8 +50,7 @@ class Conform(SimpleInterface):
     def _run_interface(self, runtime):
         image = load_image(self.inputs.in_file)
         data = image.get_fdata(dtype=np.float32)
-        if not data.any():
-            raise TumorregError(f'{self.inputs.in_file}: every voxel is 0. Check the conversion.')
+        require_content(data, self.inputs.in_file)
         out_file = os.path.join(runtime.cwd, 'conformed.nii.gz')
         self._results['out_file'] = save_like(data, image, out_file)
         return runtime
@@ -106,13 +106,10 @@ class StrippedBrainMask(SimpleInterface):
     def _run_interface(self, runtime):
         image = load_image(self.inputs.in_file)
         data = image.get_fdata(dtype=np.float32)
-        if self.inputs.skull_strip == 'auto' and not is_stripped(data, voxel_spacing(image)):
+        if self.inputs.skull_strip == 'auto':
             source = self.inputs.source_file
-            raise TumorregError(
-                f'{source if isdefined(source) else self.inputs.in_file}: this looks like a whole '
-                'head. Strip the skull first, or give a brain mask (sub-X_desc-brain_mask.nii.gz) '
-                'with --derivatives; --skull-strip-t1w skip takes the image as it is.'
-            )
+            path = source if isdefined(source) else self.inputs.in_file
+            require_stripped(data, voxel_spacing(image), path)
         out_file = os.path.join(runtime.cwd, 'brain_mask.nii.gz')
         self._results['out_mask'] = save_like(stripped_brain_mask(data), image, out_file)
         return runtime
