@@ -34,18 +34,31 @@ def packaged(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
-def test_packaged_weights_are_those_released(task):
-    found = find_weights(task)
-    entry = json.loads((weights.PACKAGED / 'registry.json').read_text())[task]
+REGISTRY = json.loads((weights.PACKAGED / 'registry.json').read_text())
+
+
+@pytest.mark.parametrize(
+    ('task', 'name'), [(task, name) for task, entries in REGISTRY.items() for name in entries]
+)
+def test_packaged_weights_are_those_released(task, name):
+    found = find_weights(task, name)
+    entry = REGISTRY[task][name]
     assert found.sha256 == entry['sha256']
     assert found.task == task
     assert found.path.name == entry['file']
+    card = json.loads(found.path.with_suffix('.json').read_text())
+    assert card['architecture'] == found.architecture and card['config'] == found.config
+    assert card['name'] == found.name
+
+
+def test_the_default_is_taken_where_none_is_named():
+    assert find_weights('segmentation') == find_weights('segmentation', 'default')
+    assert find_weights('segmentation', 'paper').architecture == 'UNet'
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
 def test_altered_packaged_weights_are_refused(packaged, task):
-    path = packaged / json.loads((packaged / 'registry.json').read_text())[task]['file']
+    path = packaged / REGISTRY[task]['default']['file']
     assert find_weights(task).path == path
     content = bytearray(path.read_bytes())
     content[-1] ^= 1  # one bit of one parameter

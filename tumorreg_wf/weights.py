@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from tumorreg_wf.errors import TumorregError
 
-#: Folder of the packaged weights and of their registry.
+#: Folder of the packaged weights, and of the registry that names them by task.
 PACKAGED = Path(str(files('tumorreg_wf') / 'data' / 'weights'))
 
 
@@ -46,8 +46,9 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
     Parameters
     ----------
     task : ``'segmentation'`` or ``'inpainting'``.
-    source : a safetensors file, or a folder that holds one, as ``tumorreg-train`` writes it;
-        None for the packaged weights.
+    source : name of packaged weights, ``'default'`` (also None) or ``'paper'``, those of the
+        original method; or a safetensors file, or a folder that holds one, as
+        ``tumorreg-train`` writes it.
 
     Raises
     ------
@@ -55,8 +56,9 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
         If there is no such file, it is not a weights file for this task, or the packaged file
         is not the one that was released (by hash).
     """
-    if source is None:
-        entry = json.loads((PACKAGED / 'registry.json').read_text())[task]
+    packaged = json.loads((PACKAGED / 'registry.json').read_text())[task]
+    entry = packaged.get('default' if source is None else str(source))
+    if entry is not None:
         weights = read_weights(PACKAGED / entry['file'])
         if weights.sha256 != entry['sha256']:
             raise TumorregError(
@@ -65,7 +67,7 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
                 'Reinstall tumorreg.'
             )
     else:
-        weights = read_weights(source)
+        weights = read_weights(str(source))
     if weights.task != task:
         raise TumorregError(
             f'{weights.path}: these weights are for {weights.task}, not for {task}.'

@@ -16,8 +16,8 @@ from tumorreg_wf.models.inference import (
     segment,
     tumor_parts,
 )
-from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet
-from tumorreg_wf.models.unet import UNet
+from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
+from tumorreg_wf.models.unet import SlabUNet, UNet
 from tumorreg_wf.weights import read_weights
 
 ORIENTATIONS = ['RAS', 'LAS', 'LPS', 'PIR']
@@ -47,31 +47,34 @@ def patient(phantom):
     return images | {'brain': phantom.brain, 'tumor': phantom.tumor}
 
 
-@pytest.fixture
-def unet():
+@pytest.fixture(params=[UNet, SlabUNet])
+def unet(request):
     """Random weights whose output is neither all tumour nor all brain."""
     torch.manual_seed(0)
-    network = UNet(width=4).eval()
+    network = request.param(width=4).eval()
     with torch.no_grad():
         network.head.weight.mul_(20)
     return network
 
 
-@pytest.fixture
-def pconv():
+@pytest.fixture(params=[(PConvNet, {'dilations': (1, 2, 4, 8)}), (PConvUNet3D, {'levels': 3})])
+def pconv(request):
     torch.manual_seed(0)
-    return PConvUNet(width=4, levels=3).eval()
+    network, config = request.param
+    return network(width=4, **config).eval()
 
 
 class Bright(nn.Module):
     """Calls tumour what is bright in FLAIR."""
+
+    offsets = (0,)
 
     def forward(self, x):
         return 20 * (x[:, 1:] - 2)
 
 
 class Constant(nn.Module):
-    in_channels = 1
+    dimensions = 2
 
     def __init__(self, value):
         super().__init__()
@@ -87,7 +90,7 @@ class TestNetworkFiles:
         [
             (UNet, {'width': 4}),
             (PConvNet, {'width': 2, 'dilations': [1, 2]}),
-            (PConvUNet, {'width': 2, 'levels': 2}),
+            (PConvUNet3D, {'width': 2, 'levels': 2}),
         ],
     )
     def test_round_trip(self, tmp_path, network, config):
@@ -100,7 +103,8 @@ class TestNetworkFiles:
         read = load_network(weights)
         assert not read.training
         for key, value in written.state_dict().items():
-            torch.testing.assert_close(read.state_dict()[key], value, rtol=0, atol=0)
+            stored = value.half().float() if value.ndim > 2 else value
+            torch.testing.assert_close(read.state_dict()[key], stored, rtol=0, atol=0)
 
 
 class TestSegment:
@@ -144,14 +148,17 @@ class TestSegment:
         unet.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
         probability, _ = segment(unet, patient['t1w'], None, patient['brain'], spacing=2)
         assert probability.max() > 0
-        assert seen[0].shape[1] == 2
-        assert not any(batch[:, 1].any() for batch in seen)
+        slices = len(unet.offsets)
+        assert seen[0].shape[1] == 2 * slices
+        assert not any(batch[:, slices:].any() for batch in seen)
 
     def test_slices_are_padded_and_put_back(self, patient):
         """A network that gives its input back, against the same by hand."""
         t1w = array(patient['t1w'])
 
         class Echo(nn.Module):
+            offsets = (0,)
+
             def forward(self, x):
                 assert x.shape[-2] % 32 == 0 and x.shape[-1] % 32 == 0
                 return x[:, :1]
@@ -164,6 +171,47 @@ class TestSegment:
         inside = array(patient['brain'])[..., slices] > 0
         assert len(slices) % 8  # the last batch is not full
         np.testing.assert_allclose(probability[..., slices][inside], expected[inside], atol=1e-5)
+
+    def test_both_orientations_are_averaged(self, patient):
+        """A network that tells left from right, against the same by hand."""
+
+        class Ramp(nn.Module):
+            offsets = (0,)
+
+            def forward(self, x):
+                return x[:, :1] * torch.linspace(0, 1, x.shape[2])[:, None]
+
+        probability, _ = segment(Ramp(), patient['t1w'], None, patient['brain'], spacing=2)
+        t1w, inside = array(patient['t1w']).astype(float), array(patient['brain']) > 0
+        filled = np.flatnonzero((t1w != 0).any((1, 2)))
+        ramp = np.linspace(0, 1, -(-len(filled) // 32) * 32)[: len(filled), None, None]
+        expected = 1 / (1 + np.exp(-t1w[filled] * (ramp + ramp[::-1]) / 2))
+        middle = slice(20, 24)  # away from the ends, smoothing does nothing to a smooth image
+        difference = np.abs(probability[filled] - expected)[..., middle][
+            inside[filled][..., middle]
+        ]
+        assert np.median(difference) < 0.01
+
+    def test_neighbours_are_where_the_network_wants_them(self, patient):
+        """2 mm up and 4 mm down, in voxels of 2 mm, of both modalities."""
+        seen = []
+
+        class Watching(nn.Module):
+            offsets = (-4, 0, 2)
+
+            def forward(self, x):
+                seen.append(x)
+                return x[:, :1]
+
+        flair = like(2 * array(patient['t1w']), patient['t1w'])
+        segment(Watching(), patient['t1w'], flair, patient['brain'], spacing=2)
+        slabs = torch.cat(seen)
+        straight = slabs[len(slabs) // 2 :]
+        below, here, above = straight[:, :3].unbind(1)
+        torch.testing.assert_close(below[2:], here[:-2])
+        torch.testing.assert_close(above[:-1], here[1:])
+        assert not below[:2].any() and not above[-1].any() and here.any()
+        torch.testing.assert_close(straight[:, 3:], 2 * straight[:, :3])
 
     def test_specks_are_no_tumor(self, patient):
         flair = np.zeros(patient['t1w'].shape)
@@ -225,7 +273,10 @@ class TestInpaint:
         )
         np.testing.assert_array_equal(one[missing], other[missing])
 
-    def test_grey_values_come_back(self, phantom):
+    def test_grey_values_come_back(self, phantom, monkeypatch):
+        monkeypatch.setattr(
+            'tumorreg_wf.models.inference.close_seam', lambda output, *_, **__: output
+        )
         data, inside = array(phantom.t1w), array(phantom.brain) > 0
         known = inside & (array(phantom.tumor) == 0)
         values = normalize(data, known, reference_quantiles('T1w'))
@@ -247,7 +298,7 @@ class TestInpaint:
         seen = []
 
         class Counting(nn.Module):
-            in_channels = 1
+            dimensions = 2
 
             def forward(self, x, mask):
                 assert (mask == 0).any((1, 2, 3)).all()
@@ -266,7 +317,7 @@ class TestInpaint:
         inside[side:] = inside[:side][::-1]
 
         class Copy(nn.Module):
-            in_channels = 2
+            dimensions = 3
 
             def forward(self, x, mask):
                 return x[:, 1:]

@@ -19,7 +19,7 @@ def weights(tmp_path_factory):
     found = {}
     for command, network, config in (
         ('segment', inference.UNet, {'width': 4}),
-        ('inpaint', inference.PConvUNet, {'width': 4, 'levels': 3}),
+        ('inpaint', inference.PConvUNet3D, {'width': 4, 'levels': 3}),
     ):
         path = folder / f'{command}.safetensors'
         facts = {'name': command, 'task': command, 'config': config, 'spacing': 2.0}

@@ -1,10 +1,10 @@
-"""The segmentation network."""
+"""The segmentation networks."""
 
 import pytest
 import torch
 from torch import nn
 
-from tumorreg_wf.models.unet import UNet
+from tumorreg_wf.models.unet import SlabUNet, SlabUNetEnsemble, UNet
 
 
 @pytest.fixture
@@ -52,3 +52,44 @@ def test_moves_with_the_image(network):
     moved = torch.roll(image, (8, 16), (2, 3))
     found = torch.roll(network(image), (8, 16), (2, 3))[..., 20:50, 28:58]
     torch.testing.assert_close(network(moved)[..., 20:50, 28:58], found, atol=1e-4, rtol=0)
+
+
+class TestSlabs:
+    @pytest.fixture
+    def network(self):
+        torch.manual_seed(0)
+        return SlabUNet(width=4, levels=2).eval()
+
+    @torch.no_grad()
+    @pytest.mark.parametrize('size', [(8, 8), (32, 48)])
+    def test_one_logit_a_pixel(self, network, size):
+        assert network(torch.randn(2, 10, *size)).shape == (2, 1, *size)
+
+    @torch.no_grad()
+    def test_single_pixels_are_told_apart(self, network):
+        """Folding loses no detail: each pixel of a block has its own logit."""
+        out = network(torch.randn(1, 10, 16, 16))
+        assert len(out[0, 0, 4:6, 4:6].unique()) == 4
+
+    @torch.no_grad()
+    def test_every_neighbour_of_either_modality_is_seen(self, network):
+        slab = torch.randn(1, 10, 16, 16)
+        expected = network(slab)
+        for channel in range(10):
+            changed = slab.clone()
+            changed[:, channel] += 1
+            assert (network(changed) - expected).abs().max() > 1e-4
+
+    def test_every_parameter_learns(self, network):
+        network.train()(torch.randn(4, 10, 16, 16)).square().sum().backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+    @torch.no_grad()
+    def test_an_ensemble_is_the_mean_of_its_members(self):
+        torch.manual_seed(0)
+        ensemble = SlabUNetEnsemble(2, width=4, levels=2).eval()
+        slab = torch.randn(1, 10, 16, 16)
+        one, other = (member(slab) for member in ensemble.members)
+        assert (one - other).abs().max() > 1e-3
+        torch.testing.assert_close(ensemble(slab), (one + other) / 2)
+        assert ensemble.offsets == SlabUNet().offsets

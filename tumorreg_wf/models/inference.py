@@ -21,16 +21,21 @@ from tumorreg_wf.images import (
     voxel_spacing,
 )
 from tumorreg_wf.intensity import normalize, reference_quantiles
-from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet
-from tumorreg_wf.models.unet import UNet
+from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
+from tumorreg_wf.models.seam import close_seam
+from tumorreg_wf.models.unet import SlabUNet, SlabUNetEnsemble, UNet
 from tumorreg_wf.symmetry import fit_mirror, mirror
 from tumorreg_wf.weights import Weights
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
-    network.__name__: network for network in (UNet, PConvNet, PConvUNet)
+    network.__name__: network
+    for network in (UNet, SlabUNet, SlabUNetEnsemble, PConvNet, PConvUNet3D)
 }
 
-#: Slices are padded to a multiple of this, which every architecture can halve down.
+#: How networks over slices and over volumes are fastest.
+MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+#: Slices and volumes are padded to a multiple of this, which every architecture can halve down.
 SIZE_MULTIPLE = 32
 
 #: Slices in one forward pass; bounds memory.
@@ -53,13 +58,14 @@ def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
             f'{weights.path}: these weights do not fit the network {weights.architecture} of this '
             'version. Train them again, or use the version they were trained with.'
         ) from None
-    return network.to(device, memory_format=torch.channels_last).eval()
+    return network.to(device, memory_format=MEMORY_FORMATS[network.dimensions]).eval()
 
 
 def save_network(network: nn.Module, path: str | Path, *, name: str, task: str, **facts) -> None:
     """Write a network as safetensors with the metadata :func:`load_network` needs.
 
     ``facts`` are ``config`` (keyword arguments of the architecture) and ``spacing`` (mm).
+    Windows of convolutions, nearly all there is, are stored as float16.
     """
     metadata = {
         'name': name,
@@ -68,7 +74,10 @@ def save_network(network: nn.Module, path: str | Path, *, name: str, task: str, 
         'config': json.dumps(facts['config']),
         'spacing': str(facts['spacing']),
     }
-    state = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
+    state = {
+        key: (value.half() if value.ndim > 2 else value).contiguous().cpu()
+        for key, value in network.state_dict().items()
+    }
     save_file(state, path, metadata)
 
 
@@ -85,7 +94,8 @@ def segment(
 
     Parameters
     ----------
-    network : maps slices (N, 2, H, W) to logits (N, 1, H, W).
+    network : maps slices and their neighbours at its ``offsets`` (mm), (N, 2 K, H, W), to
+        logits (N, 1, H, W).
     t1w, flair : normalised images (:func:`tumorreg_wf.intensity.normalize`) on one grid of any
         orientation and voxel size; ``flair`` may be None.
     brain : brain mask on the same grid.
@@ -107,18 +117,35 @@ def segment(
     # resampled T1w is 0 outside the brain, and only there all over
     box = bounding_box(channels[0] != 0)
     volume = np.stack([channel[box] for channel in channels])
-    slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, -1, 0)))
-    found = torch.sigmoid(_run_slices(network, [slices], device))[:, 0]
+    probability = np.zeros(grid_t1w.shape, np.float32)
+    offsets = np.rint(np.array(network.offsets) / spacing).astype(int)
+    slabs = np.stack([neighbours(volume, k, offsets) for k in range(volume.shape[-1])])
+    slabs = torch.from_numpy(slabs.reshape(len(slabs), -1, *volume.shape[1:3]))
+    # the mean over both left-right orientations is surer than either
+    flipped = _run_slices(network, [slabs.flip(2)], device).flip(2)
+    found = (_run_slices(network, [slabs], device) + flipped)[:, 0] / 2
+    found = torch.sigmoid(found)
     # tumours are smooth from slice to slice
     padded = torch.cat([found[:1], found, found[-1:]])
     found = 0.25 * padded[:-2] + 0.5 * found + 0.25 * padded[2:]
-    probability = np.zeros(grid_t1w.shape, np.float32)
     probability[box] = np.moveaxis(found.numpy(), 0, -1)
 
     native = resample(nb.Nifti1Image(probability, grid_t1w.affine), t1w, order=1)
     inside = np.asanyarray(brain.dataobj) > 0
     probability = np.clip(native.get_fdata(dtype=np.float32), 0, 1) * inside
     return probability, tumor_parts(probability, voxel_spacing(t1w))
+
+
+def neighbours(volume: np.ndarray, k: int, offsets: np.ndarray) -> np.ndarray:
+    """Slices (..., K, X, Y) at some offsets from the k-th of a volume (..., X, Y, Z).
+
+    Beyond the volume they are 0.
+    """
+    wanted = k + np.asarray(offsets)
+    count = volume.shape[-1]
+    slab = np.moveaxis(volume[..., np.clip(wanted, 0, count - 1)], -1, -3).copy()
+    slab[..., (wanted < 0) | (wanted >= count), :, :] = 0
+    return slab
 
 
 def tumor_parts(probability: np.ndarray, spacing: np.ndarray) -> np.ndarray:
@@ -159,13 +186,14 @@ def inpaint(
 ) -> np.ndarray:
     """Replace what is in a hole by plausible normal tissue.
 
-    The network runs over axial, coronal and sagittal slices and the three results are
+    A network over slices runs over axial, coronal and sagittal ones and the three results are
     averaged, which removes steps between slices.
 
     Parameters
     ----------
-    network : maps slices and masks (N, C, H, W) to slices (N, 1, H, W); with two channels, the
-        second is the brain mirrored about its midline.
+    network : maps slices and masks (N, 1, H, W) to slices (N, 1, H, W); or, of 3 ``dimensions``,
+        volumes and masks (N, 2, X, Y, Z) of the brain and of its mirror image about its midline
+        to volumes (N, 1, X, Y, Z).
     t1w : image of any orientation, voxel size and intensity scale.
     hole : mask of what to replace, on the same grid.
     brain : brain mask, on the same grid; only brain is filled.
@@ -193,15 +221,19 @@ def inpaint(
     mask = (grid_hole.get_fdata(dtype=np.float32) <= 0.01).astype(np.float32)
     box = bounding_box((x != 0) | (mask == 0))
     x, mask = x[box][None], mask[box][None]
-    if network.in_channels == 2:
-        matrix = fit_mirror(x[0], (x[0] != 0) & (mask[0] > 0))
-        x = np.concatenate([x, mirror(x[0] * mask[0], matrix)[None]])
-        hidden = mirror(1 - mask[0], matrix) > 0.01
-        mask = np.concatenate([mask, 1.0 - hidden[None]]).astype(np.float32)
     filled = np.zeros(grid_values.shape, np.float32)
-    filled[box] = np.mean(
-        [_inpaint_along(network, x, mask, axis, device) for axis in range(3)], axis=0
-    )
+    if network.dimensions == 3:
+        matrix = fit_mirror(x[0], (x[0] != 0) & (mask[0] > 0))
+        hidden = mirror(1 - mask[0], matrix) > 0.01
+        x = np.concatenate([x, mirror(x[0] * mask[0], matrix)[None]])
+        mask = np.concatenate([mask, 1.0 - hidden[None]]).astype(np.float32)
+        filled[box] = _run_volume(network, [x, mask], device)
+    else:
+        filled[box] = np.mean(
+            [_inpaint_along(network, x, mask, axis, device) for axis in range(3)], axis=0
+        )
+    seen = (x[0] != 0) & (mask[0] > 0)
+    filled[box] = close_seam(filled[box], x[0], seen, spacing=spacing)
 
     native = resample(nb.Nifti1Image(filled, grid_values.affine), t1w, order=1)
     # back to the image's own grey values: the normalisation is monotone, so its inverse is
@@ -225,6 +257,22 @@ def _inpaint_along(
     inputs = [torch.from_numpy(np.ascontiguousarray(array[holed])) for array in (x, mask)]
     filled[holed] = _run_slices(network, inputs, device)[:, 0].numpy()
     return np.moveaxis(filled, 0, axis)
+
+
+@torch.inference_mode()
+def _run_volume(network: nn.Module, inputs: list[np.ndarray], device: str) -> np.ndarray:
+    """Run a network over volumes (C, X, Y, Z), and over them flipped left to right; average."""
+    size = inputs[0].shape[1:]
+    padding = [side for length in size[::-1] for side in (0, -length % SIZE_MULTIPLE)]
+    batch = [
+        nn.functional.pad(torch.from_numpy(array)[None], padding, value=float(position > 0))
+        .to(device)
+        .contiguous(memory_format=torch.channels_last_3d)
+        for position, array in enumerate(inputs)  # beyond the image: 0, and known
+    ]
+    flipped = network(*(array.flip(2) for array in batch)).flip(2)
+    result = ((network(*batch) + flipped) / 2)[0, 0].cpu().numpy()
+    return result[tuple(slice(length) for length in size)]
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The inpainting network: partial convolutions at one size."""
+"""The inpainting networks: partial convolutions over slices and over volumes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tumorreg_wf.models.folding import fold, unfold
 
 
 class PartialConv2d(nn.Module):
@@ -26,7 +28,13 @@ class PartialConv2d(nn.Module):
     kernel_size : odd; at stride 1 the output has the input's size.
     dilation : spacing of the window's pixels.
     stride : pixels from window to window; 2 halves the size.
+
+    Notes
+    -----
+    :class:`PartialConv3d` is the same over volumes (N, C, X, Y, Z).
     """
+
+    dimensions = 2
 
     def __init__(
         self,
@@ -37,7 +45,8 @@ class PartialConv2d(nn.Module):
         stride: int = 1,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
+        convolution = {2: nn.Conv2d, 3: nn.Conv3d}[self.dimensions]
+        self.conv = convolution(
             in_channels,
             out_channels,
             kernel_size,
@@ -46,9 +55,10 @@ class PartialConv2d(nn.Module):
             dilation=dilation,
             bias=False,
         )
-        self.bias = nn.Parameter(torch.zeros(out_channels, 1, 1))
-        self.ones_in_window = in_channels * kernel_size**2  # K
-        self.register_buffer('window', torch.ones(1, 1, kernel_size, kernel_size), False)
+        window = [kernel_size] * self.dimensions
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.ones_in_window = in_channels * kernel_size**self.dimensions  # K
+        self.register_buffer('window', torch.ones(1, 1, *window), False)
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Convolve what is known.
@@ -64,7 +74,7 @@ class PartialConv2d(nn.Module):
         mask : (N, C', H', W'), 1 where some window pixel was known; one map, expanded.
         """
         with torch.no_grad():
-            known = F.conv2d(
+            known = (F.conv2d if self.dimensions == 2 else F.conv3d)(
                 mask.sum(1, keepdim=True),
                 self.window,
                 stride=self.conv.stride,
@@ -73,8 +83,15 @@ class PartialConv2d(nn.Module):
             )
             new_mask = (known > 0.5).to(x.dtype)
             scale = new_mask * (self.ones_in_window / known.clamp(min=1))
-        x = self.conv(x * mask) * scale + self.bias * new_mask
-        return x, new_mask.expand(-1, x.shape[1], -1, -1)
+        bias = self.bias.reshape(-1, *[1] * self.dimensions)
+        x = self.conv(x * mask) * scale + bias * new_mask
+        return x, new_mask.expand_as(x)
+
+
+class PartialConv3d(PartialConv2d):
+    """:class:`PartialConv2d` over volumes (N, C, X, Y, Z)."""
+
+    dimensions = 3
 
 
 class PConvNet(nn.Module):
@@ -92,7 +109,7 @@ class PConvNet(nn.Module):
     dilations : window spread of the encoder layers; the decoder takes them in reverse.
     """
 
-    in_channels = 1
+    dimensions = 2
 
     def __init__(
         self, width: int = 32, dilations: Sequence[int] = (1, 1, 2, 4, 8, 16, 32)
@@ -142,68 +159,77 @@ class PConvNet(nn.Module):
         return x
 
 
-class PConvUNet(nn.Module):
-    """A U-Net of partial convolutions that sees far (Liu et al. 2018).
+class PConvUNet3D(nn.Module):
+    """A U-Net of partial convolutions over volumes that sees far (after Liu et al. 2018).
 
-    Each encoder level halves the size, so that the middle of a hole of ``2**levels`` times
-    the window is known at the coarsest level; the decoder doubles it by nearest neighbour
-    and joins the encoder's features and masks of its level.
+    Each encoder level halves the size, so that the middle of a large hole is known at the
+    coarsest level; the decoder doubles it by nearest neighbour and joins the encoder's features
+    and masks of its level. Blocks of 2x2x2 voxels enter as channels, each with its own mask, and
+    leave as voxels: full resolution at the price of half of it.
 
-    A second channel shows the brain mirrored about its midline, with a mask of its own: what
-    the other hemisphere looks like there.
+    A second image shows the brain mirrored about its midline, with a mask of its own: what the
+    other hemisphere looks like there.
 
     Parameters
     ----------
-    width : feature maps of the first level; doubled per level up to four times.
-    levels : number of halvings; sizes must be multiples of ``2**levels``.
+    width : feature maps of the first level; doubled per level up to eight times.
+    levels : number of halvings inside; sizes must be multiples of ``2**(levels + 1)``.
     """
 
-    in_channels = 2
+    dimensions = 3
 
-    def __init__(self, width: int = 24, levels: int = 5) -> None:
+    def __init__(self, width: int = 24, levels: int = 4) -> None:
         super().__init__()
-        widths = [self.in_channels, *(width * min(2**level, 4) for level in range(levels + 1))]
-        self.encoder = nn.ModuleList(
-            PartialConv2d(before, after, 5 if level == 0 else 3, stride=2 if level else 1)
-            for level, (before, after) in enumerate(zip(widths[:-1], widths[1:], strict=True))
+        widths = [width * min(2**level, 8) for level in range(levels + 1)]
+        self.stem = _Layer3d(16, width)
+        self.down = nn.ModuleList(
+            _Layer3d(before, after, stride=2)
+            for before, after in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.encoder_norm = nn.ModuleList(
-            nn.BatchNorm2d(after) if level else nn.Identity()
-            for level, after in enumerate(widths[1:])
-        )
+        self.encoder = nn.ModuleList(_Layer3d(after, after) for after in widths[1:])
         self.decoder = nn.ModuleList(
-            PartialConv2d(widths[level + 1] + widths[level], widths[level])
-            for level in range(levels, 0, -1)
+            _Layer3d(below + above, above)
+            for above, below in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
-        self.decoder_norm = nn.ModuleList(
-            nn.BatchNorm2d(widths[level]) for level in range(levels, 0, -1)
-        )
-        self.head = PartialConv2d(width + self.in_channels, 1)
+        self.head = PartialConv3d(width + 16, 8)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Recover slices.
+        """Recover volumes.
 
         Parameters
         ----------
-        x : (N, 2, H, W) normalised T1w slices and their mirror images.
-        mask : (N, 2, H, W), 1 known, 0 hole, of either.
+        x : (N, 2, X, Y, Z) normalised T1w and its mirror image.
+        mask : (N, 2, X, Y, Z), 1 known, 0 hole, of either.
 
         Returns
         -------
-        recovered : (N, 1, H, W) raw output.
+        recovered : (N, 1, X, Y, Z) raw output.
         """
-        skips = [(x * mask, mask)]
-        for conv, norm in zip(self.encoder, self.encoder_norm, strict=True):
-            x, mask = conv(*skips[-1])
-            skips.append((F.relu(norm(x)), mask))
-        x, mask = skips.pop()
-        for conv, norm in zip(self.decoder, self.decoder_norm, strict=True):
+        skips = [(fold(x * mask), fold(mask))]
+        x, mask = self.stem(*skips[0])
+        for down, block in zip(self.down, self.encoder, strict=True):
+            skips.append((x, mask))
+            x, mask = block(*down(x, mask))
+        for block in self.decoder:
             x, mask = F.interpolate(x, scale_factor=2), F.interpolate(mask, scale_factor=2)
-            x, mask = _join(conv, (x, mask), skips.pop())
-            x = F.leaky_relu(norm(x), 0.2)
-        return _join(self.head, (x, mask), skips.pop())[0]
+            x, mask = _join(block, (x, mask), skips.pop())
+        return unfold(_join(self.head, (x, mask), skips.pop())[0])
 
 
-def _join(conv: PartialConv2d, *sources: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+class _Layer3d(nn.Module):
+    """Partial convolution, batch normalisation and LeakyReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = PartialConv3d(in_channels, out_channels, stride=stride)
+        # batches hold two volumes: their statistics need a longer memory
+        self.norm = nn.BatchNorm3d(out_channels, momentum=0.03)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x, mask = self.conv(x, mask)
+        return F.leaky_relu(self.norm(x), 0.1), mask
+
+
+def _join(conv: nn.Module, *sources: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     features, masks = zip(*sources, strict=True)
     return conv(torch.cat(features, 1), torch.cat(masks, 1))

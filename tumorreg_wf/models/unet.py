@@ -1,9 +1,14 @@
-"""The tumour segmentation network: a 2-D U-Net."""
+"""The tumour segmentation networks: U-Nets over slices."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tumorreg_wf.models.folding import fold, unfold
 
 
 class ConvBlock(nn.Sequential):
@@ -31,6 +36,9 @@ class UNet(nn.Module):
     width : channels of the first level; each level down doubles them.
     levels : number of down-sampling levels.
     """
+
+    dimensions = 2
+    offsets = (0,)
 
     def __init__(self, in_channels: int = 2, width: int = 16, levels: int = 3) -> None:
         super().__init__()
@@ -61,3 +69,73 @@ class UNet(nn.Module):
         for up, block, skip in zip(self.up, self.decoder, skips[::-1], strict=True):
             x = block(torch.cat([skip, up(x)], 1))
         return self.head(x)
+
+
+class SlabUNet(nn.Module):
+    """U-Net that marks one slice and sees its neighbours, at half the resolution inside.
+
+    Neighbouring slices come in as channels, so that what is found is smooth across slices;
+    blocks of 2x2 pixels too, and leave as pixels, so that full resolution costs little.
+
+    Parameters
+    ----------
+    offsets : where the slices seen lie from the one marked, mm.
+    width : channels of the first level; each level down doubles them, up to eight times.
+    levels : number of down-sampling levels inside.
+    """
+
+    dimensions = 2
+
+    def __init__(
+        self, offsets: Sequence[float] = (-4, -2, 0, 2, 4), width: int = 24, levels: int = 4
+    ) -> None:
+        super().__init__()
+        self.offsets = tuple(offsets)
+        widths = [width * min(2**level, 8) for level in range(levels + 1)]
+        self.encoder = nn.ModuleList(
+            ConvBlock(before, after)
+            for before, after in zip(
+                [4 * 2 * len(self.offsets), *widths[:-1]], widths, strict=True
+            )
+        )
+        self.decoder = nn.ModuleList(
+            ConvBlock(below + above, above)
+            for above, below in zip(widths[-2::-1], widths[:0:-1], strict=True)
+        )
+        self.head = nn.Conv2d(width, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map slabs (N, 2 K, H, W) to logits (N, 1, H, W) of their middle slices.
+
+        The K slices of the T1w come first, then those of the FLAIR. H and W are multiples of
+        ``2**(levels + 1)``.
+        """
+        x, skips = fold(x), []
+        for level, block in enumerate(self.encoder):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        skips.pop()
+        for block in self.decoder:
+            x = block(torch.cat([skips.pop(), F.interpolate(x, scale_factor=2)], 1))
+        return unfold(self.head(x))
+
+
+class SlabUNetEnsemble(nn.Module):
+    """Several :class:`SlabUNet`, trained apart, whose logits are averaged.
+
+    Parameters
+    ----------
+    members : how many.
+    config : keyword arguments of each.
+    """
+
+    dimensions = 2
+
+    def __init__(self, members: int = 3, **config) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(SlabUNet(**config) for _ in range(members))
+        self.offsets = self.members[0].offsets
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map slabs (N, 2 K, H, W) to mean logits (N, 1, H, W)."""
+        return torch.stack([member(x) for member in self.members]).mean(0)
