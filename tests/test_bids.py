@@ -5,6 +5,7 @@ import pytest
 from tumorreg_wf.bids import (
     check_dataset,
     collect_anatomies,
+    find_cases,
     find_participants,
     open_layout,
 )
@@ -136,3 +137,20 @@ def test_what_is_no_dataset(tmp_path):
         check_dataset(tmp_path)
     with pytest.raises(TumorregError, match='no participants'):
         find_participants(tmp_path, [])
+
+
+def test_cases_and_their_references(tree):
+    root = tree('sub-01_T1w', 'sub-01_FLAIR', 'sub-02_T1w', 'sub-03_T1w')
+    for name in (
+        'sub-01_label-tumor_mask', 'sub-01_label-tumor_dseg',
+        'sub-02_label-tumor_desc-dilated_mask', 'sub-03_label-lesion_mask',
+    ):  # fmt: skip
+        path = root / 'derivatives' / 'expert' / name.split('_')[0] / 'anat' / f'{name}.nii.gz'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    one, two, three = find_cases(root)
+    assert (one.subject, one.flair.name) == ('01', 'sub-01_FLAIR.nii.gz')
+    assert one.tumor_mask.name == 'sub-01_label-tumor_dseg.nii.gz'
+    assert two.tumor_mask is None and two.flair is None and three.tumor_mask is None
+    (found,) = find_cases(root, ['sub-03'], label='lesion')
+    assert found.tumor_mask.name == 'sub-03_label-lesion_mask.nii.gz'

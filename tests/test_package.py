@@ -14,7 +14,7 @@ import tumorreg_wf
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'tumorreg_wf'
-COMMANDS = {'tumorreg', 'tumorreg-simulate', 'tumorreg-train'}
+COMMANDS = {'tumorreg', 'tumorreg-evaluate', 'tumorreg-simulate', 'tumorreg-train'}
 
 
 def data_patterns() -> list[str]:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tumorreg_wf.errors import TumorregError
 
+#: Where the reference label of a whole tumour is looked for, in a dataset.
+REFERENCES = 'derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz'
+
 #: Entities a FLAIR or a mask may share with a T1w, the more the better.
 SHARED_ENTITIES = ('run', 'acquisition', 'reconstruction')
 
@@ -73,6 +76,46 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
             f'{bids_dir}: no participant {", ".join(missing)} here. There are: {shown}.'
         )
     return list(dict.fromkeys(labels)) or present
+
+
+def find_cases(
+    dataset: Path, wanted: Sequence[str] = (), *, label: str = 'tumor'
+) -> list[Anatomy]:
+    """Find skull-stripped images and their reference labels, to learn from or to measure on.
+
+    Parameters
+    ----------
+    dataset : BIDS dataset without sessions: ``sub-X/anat/sub-X_{T1w,FLAIR}.nii.gz``.
+    wanted : labels of participants; all where empty.
+    label : of the reference, :data:`REFERENCES`.
+
+    Returns
+    -------
+    cases : one per participant, ``tumor_mask`` being the reference.
+    """
+    cases = []
+    for subject in find_participants(Path(dataset), wanted):
+        stem = Path(dataset) / f'sub-{subject}' / 'anat' / f'sub-{subject}'
+        flair = stem.with_name(f'{stem.name}_FLAIR.nii.gz')
+        references = [
+            path
+            for suffix in ('dseg', 'mask')
+            for path in sorted(
+                Path(dataset).glob(
+                    f'derivatives/*/sub-{subject}/anat/*_label-{label}_{suffix}.nii.gz'
+                )
+            )
+        ]
+        cases.append(
+            Anatomy(
+                subject=subject,
+                session=None,
+                t1w=stem.with_name(f'{stem.name}_T1w.nii.gz'),
+                flair=flair if flair.exists() else None,
+                tumor_mask=references[0] if references else None,
+            )
+        )
+    return cases
 
 
 def open_layout(root: Path, participants: Iterable[str], database_dir: Path | None = None):

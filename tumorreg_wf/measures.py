@@ -109,3 +109,9 @@ def _hemisphere_of_name(name: str) -> str:
         if part in ('r', 'rh', 'right'):
             return 'R'
     return 'n/a'
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    """Twice the overlap of two masks over the sum of their volumes; 1 where both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else 1.0

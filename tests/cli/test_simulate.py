@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.cli import simulate
+from tumorreg_wf.training import brains
+from tumorreg_wf.training.datasets import read_patients
 
 
 @pytest.fixture
@@ -25,10 +27,48 @@ def small_template(monkeypatch):
     t1w = np.where(mask, 0.3 + 0.3 * gm + 0.6 * wm, 0).astype(np.float32)
     affine = np.diag((3.5, 3.5, 3.5, 1))
     affine[:3, 3] = -77, -87, -73
-    monkeypatch.setattr(
-        simulate, 'load_template', lambda: simulate.Brain(t1w, gm, wm, mask, affine)
-    )
+    images = tuple(nb.Nifti1Image(a.astype(np.float32), affine) for a in (t1w, gm, wm, mask))
+    monkeypatch.setattr(brains, 'packaged_images', lambda: images)
     return affine
+
+
+@pytest.fixture(scope='module')
+def sources(tmp_path_factory):
+    """Folders of a healthy T1w, an anatomical label map and a tumour shape, brains of 56 mm."""
+    root = tmp_path_factory.mktemp('sources')
+    axes = np.moveaxis(np.indices((70, 70, 70)), 0, -1) - 34.5
+    radius = np.sqrt((axes**2).sum(-1))
+    labels = np.select([radius < 5, radius < 21, radius < 25, radius < 28], [4, 2, 3, 24], 0)
+    labels[radius > 32] = 515
+    noise = np.random.default_rng(0).normal(0, 3, radius.shape)
+    grey = np.array([0, 0, 90, 65, 25])[np.where(labels > 4, 4, labels)]
+    t1w = np.where(radius < 28, grey + noise, 0)
+    tumor = np.select([radius < 5, radius < 7, radius < 11], [2, 3, 1], 0)
+    left = np.diag((-1.0, 1, 1, 1))
+    left[0, 3] = 70
+    for name, data, kind in (
+        ('healthy/sub-01/anat/sub-01_T1w', t1w, np.float32),
+        ('anatomies/one', labels, np.int16),
+        ('shapes/one', tumor, np.uint8),
+    ):
+        path = root / f'{name}.nii.gz'
+        path.parent.mkdir(parents=True)
+        nb.Nifti1Image(data.astype(kind), left).to_filename(path)
+    (root / 'healthy' / 'dataset_description.json').write_text(
+        '{"Name": "healthy", "BIDSVersion": "1.10.0"}'
+    )
+    return root
+
+
+@pytest.fixture(scope='module')
+def varied(sources, tmp_path_factory):
+    """Patients of both kinds: sub-sim01 from a T1w, sub-sim02 from an anatomy."""
+    out = tmp_path_factory.mktemp('out') / 'sim'
+    folders = [str(sources / name) for name in ('healthy', 'anatomies', 'shapes')]
+    arguments = zip(('--healthy', '--anatomies', '--shapes'), folders, strict=True)
+    flat = [word for pair in arguments for word in pair]
+    assert simulate.main([str(out), '--n-subjects', '2', *flat]) == 0
+    return out
 
 
 def read(path):
@@ -69,6 +109,12 @@ def test_writes_patient_and_truth(small_template, tmp_path, capsys):
     np.testing.assert_array_equal(t1w[mask == 0], free[mask == 0])
     assert np.mean(t1w[mask > 0] != free[mask > 0]) > 0.9
     assert not flair[tissues == 0].any()
+    flair_free, _ = read(stem / 'sub-sim02_desc-tumorfree_FLAIR.nii.gz')
+    np.testing.assert_array_equal(flair[mask == 0], flair_free[mask == 0])
+    moved, moved_image = read(stem / 'sub-sim02_desc-masseffect_xfm.nii.gz')
+    assert moved.shape == (*t1w.shape, 3)
+    assert 1 < np.linalg.norm(moved, axis=-1).max() < 7
+    assert 'mm' in json.loads((stem / 'sub-sim02_desc-masseffect_xfm.json').read_text())['Units']
     for path in out.rglob('*.nii.gz'):
         assert path.with_name(path.name.replace('.nii.gz', '.json')).exists()
     assert (stem / 'sub-sim02_dseg.tsv').read_text().split('\n')[1:5] == [
@@ -90,6 +136,36 @@ def test_same_seed_same_bytes_and_every_subject_is_another(small_template, tmp_p
     assert one != (tmp_path / 'c' / names.format('01')).read_bytes()
 
 
+def test_patients_from_t1w_and_from_anatomies(varied):
+    cases = read_patients(varied, spacing=1.0)
+    assert [case.name for case in cases] == ['sub-sim01', 'sub-sim02']
+    for case in cases:
+        name = case.name
+        truth = varied / 'derivatives' / 'truth' / name / 'anat'
+        t1w, image = read(varied / name / 'anat' / f'{name}_T1w.nii.gz')
+        free, _ = read(truth / f'{name}_desc-tumorfree_T1w.nii.gz')
+        tissues, _ = read(truth / f'{name}_dseg.nii.gz')
+        mask, _ = read(truth / f'{name}_label-tumor_mask.nii.gz')
+        assert nb.aff2axcodes(image.affine) == ('R', 'A', 'S')
+        np.testing.assert_array_equal(t1w[mask == 0], free[mask == 0])
+        medians = [np.median(free[(tissues == label) & (free > 0)]) for label in (3, 1, 2)]
+        assert medians == sorted(medians)
+        # the shape has 5.6 ml; some of it is cut away
+        assert 0.3 < mask.sum() / 1000 < 6
+        assert case.tumor.any() and case.flair is not None
+        # where the brain was in the scanner is where it is now
+        centre = nb.affines.apply_affine(image.affine, np.argwhere(tissues > 0).mean(0))
+        np.testing.assert_allclose(centre, [35.5, 34.5, 34.5], atol=8)
+
+
+def test_the_written_displacement_is_the_one_that_was_used(small_template, tmp_path):
+    assert simulate.main([str(tmp_path / 'sim')]) == 0
+    stem = tmp_path / 'sim/derivatives/truth/sub-sim01/anat/sub-sim01'
+    moved = nb.load(f'{stem}_desc-masseffect_xfm.nii.gz').get_fdata(dtype=np.float32)
+    patient, _ = brains.patient_from_template(np.random.default_rng((1, 1)))
+    np.testing.assert_allclose(moved, patient.displacement, atol=0.0051)
+
+
 def test_bids_validator_finds_no_error(small_template, tmp_path):
     beside = Path(sys.executable).parent / 'bids-validator-deno'
     program = shutil.which('bids-validator-deno') or shutil.which(beside)
@@ -101,6 +177,34 @@ def test_bids_validator_finds_no_error(small_template, tmp_path):
         command = [program, str(dataset), '--ignoreWarnings']
         result = subprocess.run(command, capture_output=True, text=True)
         assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ('option', 'content', 'message'),
+    [
+        ('--healthy', None, 'no such folder'),
+        ('--healthy', 'dataset_description.json', 'no sub-X/anat'),
+        ('--anatomies', None, 'no label volumes'),
+        ('--shapes', None, 'no label volumes'),
+    ],
+)
+def test_sources_that_are_not_there(tmp_path, capsys, option, content, message):
+    source = tmp_path / 'source'
+    if content:
+        source.mkdir()
+        (source / content).write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    out = tmp_path / 'out'
+    assert simulate.main([str(out), option, str(source)]) == 1
+    error = capsys.readouterr().err
+    assert str(source) in error and message in error
+    assert not out.exists()
+
+
+def test_an_anatomy_without_brain_labels(tmp_path, capsys):
+    skull = nb.Nifti1Image(np.full((20, 20, 20), 515, np.int16), np.eye(4))
+    skull.to_filename(tmp_path / 'skull.nii.gz')
+    assert simulate.main([str(tmp_path / 'out'), '--anatomies', str(tmp_path)]) == 1
+    assert 'FreeSurfer' in capsys.readouterr().err
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path, capsys):

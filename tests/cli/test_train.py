@@ -1,10 +1,17 @@
 """tumorreg-train on phantoms."""
 
+import csv
 import json
+import platform
+import signal
+import subprocess
+import sys
+import time
 
 import nibabel as nb
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from tumorreg_wf import __version__
@@ -46,9 +53,21 @@ def shapes(tmp_path_factory, phantom):
     return root
 
 
+#: The smaller network of each task, which is quick on a CPU.
+SMALL = {'segmentation': 'UNet', 'inpainting': 'PConvNet'}
+
+
 def arguments(task, data, out, *more):
-    settings = '--spacing 3 --width 4 --batch 2 --steps 2'.split()
-    return [task, str(data), '--out', str(out), *settings, *map(str, more)]
+    # weights are the same bit by bit for the same number of threads
+    settings = '--spacing 3 --width 4 --batch 2 --steps 2 --device cpu --omp-nthreads 1'.split()
+    settings.append('--architecture')
+    return [task, str(data), '--out', str(out), *settings, SMALL[task], *map(str, more)]
+
+
+def same(one, other):
+    """Whether two weights files hold the same numbers."""
+    one, other = load_file(one), load_file(other)
+    return all(np.array_equal(one[key], other[key]) for key in one)
 
 
 @pytest.fixture(scope='module')
@@ -70,22 +89,144 @@ def test_segmentation_weights_are_accepted(trained):
 def test_model_card(trained, patients):
     card = json.loads((trained / 'model_card.json').read_text())
     assert card['patients'] == ['sub-1', 'sub-2']
-    assert card['tumorreg'] == __version__
+    assert card['excluded'] == ['3']
     assert card['command'].startswith(f'tumorreg-train segmentation {patients} ')
     assert '--exclude sub-3' in card['command']
     assert (card['steps'], card['spacing'], card['config']) == (2, 3.0, {'width': 4})
+    assert (card['batch'], card['learning_rate'], card['random_seed']) == (2, 2e-3, 1)
+    assert set(card['losses']) == {'total', 'cross_entropy', 'dice'}
+    with (trained / 'log.csv').open() as stream:
+        last = list(csv.DictReader(stream))[-1]
+    assert card['losses']['total'] == float(last['total'])
+    assert card['validation'] is None
+    assert (card['device'], card['seconds']) == ('cpu', round(float(last['seconds'])))
+    versions = {'tumorreg': __version__, 'torch': torch.__version__}
+    versions['python'] = platform.python_version()
+    assert versions.items() <= card.items()
 
 
 def test_the_seed_decides(trained, patients, tmp_path):
-    tensors = {}
     for seed in (1, 2):
         out = tmp_path / str(seed)
         argv = arguments('segmentation', patients, out, '--exclude', '3', '--random-seed', seed)
         assert main(argv) == 0
-        tensors[seed] = load_file(out / 'segmentation.safetensors')
-    expected = load_file(trained / 'segmentation.safetensors')
-    assert all(np.array_equal(tensors[1][key], expected[key]) for key in expected)
-    assert not np.array_equal(tensors[2]['head.weight'], expected['head.weight'])
+    expected = trained / 'segmentation.safetensors'
+    assert same(tmp_path / '1' / 'segmentation.safetensors', expected)
+    assert not same(tmp_path / '2' / 'segmentation.safetensors', expected)
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
+def test_killed_and_resumed_ends_with_the_same_weights(task, patients, tmp_path):
+    """The real thing: SIGKILL in the middle, then the same command again."""
+
+    def argv(out):
+        more = ['--steps', 20, '--validate', '3', '--validate-every', 6, '--workers', 1]
+        return arguments(task, patients, out, *more)
+
+    whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+    assert main(argv(whole)) == 0
+    program = [sys.executable, '-m', 'tumorreg_wf.cli.train', *argv(killed)]
+    process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
+    log = killed / 'validation.csv'
+    while not log.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    state = torch.load(killed / 'checkpoint.pt', weights_only=True)
+    assert 0 < state['step'] < 20
+    assert not (killed / f'{task}.safetensors').exists()
+
+    assert main(argv(killed)) == 0
+    assert same(whole / f'{task}.safetensors', killed / f'{task}.safetensors')
+    states = [torch.load(out / 'checkpoint.pt', weights_only=True) for out in (whole, killed)]
+    for key, value in states[0]['network'].items():
+        assert torch.equal(value, states[1]['network'][key])
+    cards = [json.loads((out / 'model_card.json').read_text()) for out in (whole, killed)]
+    for key in ('losses', 'validation', 'steps'):
+        assert cards[0][key] == cards[1][key]
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [
+        (['--steps', 4], 'steps 2, now 4'),
+        (['--random-seed', 2], 'random_seed 1, now 2'),
+        (['--width', 6], 'width 4, now 6'),
+        (['--exclude', '2'], 'data '),
+        (['--spacing', 4], 'spacing 3.0, now 4.0'),
+        (['--start-from', 'TRAINED'], 'start_from None, now '),
+        (['--validate', '2'], "validate [], now ['2']"),
+    ],
+)
+def test_another_training_is_not_gone_on_with(trained, patients, capsys, more, message):
+    before = {path: path.read_bytes() for path in trained.iterdir()}
+    more = [trained if item == 'TRAINED' else item for item in more]
+    argv = arguments('segmentation', patients, trained, '--exclude', '3', *more)
+    assert main(argv) == 1
+    error = capsys.readouterr().err
+    assert f'{trained}: holds a training with other settings' in error and message in error
+    assert '--start-from' in error
+    assert {path: path.read_bytes() for path in trained.iterdir()} == before
+
+
+def test_a_fold_from_a_file(trained, patients, tmp_path):
+    fold = tmp_path / 'fold-1.txt'
+    fold.write_text('# kept out\nsub-3  # the last\n')
+    argv = arguments('segmentation', patients, tmp_path / 'a', '--exclude', f'@{fold}')
+    assert main(argv) == 0
+    weights = 'segmentation.safetensors'
+    assert same(tmp_path / 'a' / weights, trained / weights)
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
+def test_validation(task, patients, healthy, tmp_path):
+    """The participants judged by are in no batch; inpainting takes healthy ones, too."""
+    more = ['--validate', 'sub-3', '--validate-every', 2, '--steps', 5]
+    if task == 'inpainting':
+        more += ['--healthy', healthy, '--exclude', '2', '--validate', '3', 'h']
+    assert main(arguments(task, patients, tmp_path, *more)) == 0
+    card = json.loads((tmp_path / 'model_card.json').read_text())
+    assert 'sub-3' not in card['patients'] and card['healthy'] == []
+    judged = {'sub-3'} if task == 'segmentation' else {'sub-3', 'sub-h'}
+    figures = card['validation']['figures']
+    assert set(figures) == judged
+    assert card['validation']['mean'] == pytest.approx(np.mean(list(figures.values())))
+    assert card['validation']['measure'].startswith(
+        {'segmentation': 'Dice', 'inpainting': 'PSNR'}[task]
+    )
+    with (tmp_path / 'validation.csv').open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row['step'] for row in rows] == ['2', '4', '5']
+    assert max(float(row['mean']) for row in rows) == card['validation']['mean']
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
+def test_preset_of_the_paper(task, patients, trained, tmp_path):
+    features = ['--features', str(trained)] if task == 'inpainting' else []
+    argv = [task, str(patients), '--out', str(tmp_path), '--preset', 'paper', *features]
+    assert main([*argv, *'--spacing 3 --steps 3 --width 4 --device cpu'.split()]) == 0
+    card = json.loads((tmp_path / 'model_card.json').read_text())
+    assert card['architecture'] == {'segmentation': 'UNet', 'inpainting': 'PConvNet'}[task]
+    assert (card['preset'], card['batch'], card['config']) == ('paper', 6, {'width': 4})
+    assert (card['learning_rate'], card['fine_tuning_rate']) == (2e-4, 5e-5)
+    terms = card['losses']
+    if task == 'segmentation':
+        assert terms['total'] == terms['cross_entropy']
+    else:
+        assert card['feature_network'] == 'mine'
+        assert terms['total'] == pytest.approx(
+            6 * terms['hole'] + terms['valid'] + 0.05 * terms['perceptual']
+            + 120 * terms['style'] + 0.1 * terms['tv'], rel=1e-4,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
+def test_defaults(task, patients, tmp_path, monkeypatch):
+    monkeypatch.setattr('tumorreg_wf.training.tasks.CUBE', 32)
+    argv = [task, str(patients), '--out', str(tmp_path), '--device', 'cpu', '--spacing', '3']
+    assert main([*argv, *'--width 2 --batch 2 --steps 1'.split()]) == 0
+    weights = find_weights(task, tmp_path)
+    assert weights.architecture == {'segmentation': 'SlabUNet', 'inpainting': 'PConvUNet3D'}[task]
 
 
 def test_inpainting(trained, patients, healthy, shapes, tmp_path):
@@ -95,17 +236,10 @@ def test_inpainting(trained, patients, healthy, shapes, tmp_path):
     )  # fmt: skip
     assert main(argv) == 0
     weights = find_weights('inpainting', tmp_path)
-    assert weights.architecture == 'PConvUNet'
+    assert weights.architecture == 'PConvNet'
     card = json.loads((tmp_path / 'model_card.json').read_text())
     assert card['healthy'] == ['sub-h'] and card['shapes'] == 1
     assert 'style' in (tmp_path / 'log.csv').read_text()
-
-
-def test_network_of_the_paper(patients, tmp_path):
-    argv = arguments('inpainting', patients, tmp_path, '--architecture', 'PConvNet')
-    assert main(argv) == 0
-    assert find_weights('inpainting', tmp_path).architecture == 'PConvNet'
-    assert 'style' not in (tmp_path / 'log.csv').read_text()
 
 
 @pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
@@ -113,21 +247,17 @@ def test_any_spacing(task, patients, tmp_path):
     assert main(arguments(task, patients, tmp_path, '--spacing', 2.7)) == 0
 
 
-def test_simulated_patients(patients, healthy, shapes, tmp_path):
-    argv = arguments(
-        'segmentation', patients, tmp_path, '--healthy', healthy, '--shapes', shapes,
-        '--simulated', 1,
-    )  # fmt: skip
+def test_simulated_patients(patients, tmp_path):
+    argv = arguments('segmentation', patients, tmp_path, '--simulated', patients)
     assert main(argv) == 0
-    assert json.loads((tmp_path / 'model_card.json').read_text())['simulated'] == 1
+    assert json.loads((tmp_path / 'model_card.json').read_text())['simulated'] == 3
 
 
 def test_it_starts_from_weights(trained, patients, tmp_path):
     argv = arguments('segmentation', patients, tmp_path, '--start-from', trained, '--steps', 0)
     assert main(argv) == 0
-    expected = load_file(trained / 'segmentation.safetensors')
-    found = load_file(tmp_path / 'segmentation.safetensors')
-    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    assert same(tmp_path / 'segmentation.safetensors', trained / 'segmentation.safetensors')
+    assert json.loads((tmp_path / 'model_card.json').read_text())['start_from'] == 'mine'
 
 
 @pytest.mark.parametrize(
@@ -135,9 +265,14 @@ def test_it_starts_from_weights(trained, patients, tmp_path):
     [
         (['--start-from', 'TRAINED', '--width', 8], 'do not fit UNet'),
         (['--start-from', 'nowhere'], 'nowhere: no such weights file'),
-        (['--simulated', 3], '--simulated needs --healthy'),
-        (['--architecture', 'PConvUNet'], '--architecture PConvUNet: segmentation takes UNet'),
+        (['--architecture', 'PConvNet'], 'PConvNet: segmentation takes SlabUNet'),
         (['--exclude', '1', '2', '3'], 'no patients with reference labels'),
+        (['--validate', '1', '2', '3'], 'no patients with reference labels'),
+        (['--exclude', '1', '4'], '--exclude 4: no such participant in '),
+        (['--validate', 'x'], '--validate x: no such participant in '),
+        (['--exclude', '1', '--validate', '1'], '--validate: sub-1 cannot be judged by'),
+        (['--patience', 2], 'need --validate'),
+        (['--shapes', 'folder'], 'are for inpainting'),
     ],
 )
 def test_wrong_use(trained, patients, tmp_path, capsys, more, message):
@@ -151,6 +286,22 @@ def test_wrong_use(trained, patients, tmp_path, capsys, more, message):
 def test_segmentation_weights_are_no_start_for_inpainting(trained, patients, tmp_path, capsys):
     assert main(arguments('inpainting', patients, tmp_path, '--start-from', trained)) == 1
     assert 'for segmentation, not for inpainting' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [
+        (['--simulated', 'folder'], '--simulated is for segmentation'),
+        (['--n-shapes', 3], '--n-shapes needs --shapes'),
+        (['--architecture', 'PConvUNet3D', '--features', 'TRAINED'], 'is trained without'),
+        (['--features', 'nowhere.pth'], 'nowhere.pth: no such weights file'),
+    ],
+)
+def test_wrong_use_for_inpainting(trained, patients, tmp_path, capsys, more, message):
+    more = [trained if item == 'TRAINED' else item for item in more]
+    assert main(arguments('inpainting', patients, tmp_path / 'out', *more)) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
 
 
 def test_wrong_arguments(capsys):

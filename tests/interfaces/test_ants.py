@@ -31,7 +31,11 @@ def brains(tmp_path, monkeypatch):
 
 def test_registration_and_its_inverse(brains):
     fixed, moving = brains
-    node = Registration(fixed_image=fixed, moving_image=moving, **ants_settings('syn_sloppy'))
+    node = Registration(
+        fixed_image=fixed, moving_image=moving, num_threads=1, **ants_settings('syn_sloppy')
+    )
+    # unseeded sampling of so small a brain goes wrong once in a while
+    node.inputs.environ['ANTS_RANDOM_SEED'] = '1'
     found = node.run().outputs
     data = nb.load(fixed).get_fdata()
     before = np.corrcoef(data.ravel(), nb.load(moving).get_fdata().ravel())[0, 1]

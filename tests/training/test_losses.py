@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tumorreg_wf.training.losses import inpainting_loss, segmentation_loss
+from tumorreg_wf.training.losses import (
+    inpainting_loss,
+    recovery_loss,
+    segmentation_loss,
+    structural_similarity,
+)
 
 N, H, W = 2, 6, 7
 
@@ -161,3 +166,80 @@ def test_segmentation_loss_ends_at_zero(tumor):
     right, wrong = (segmentation_loss(sign * 40 * (2 * target - 1), target) for sign in (1, -1))
     assert float(right['total']) == pytest.approx(0, abs=1e-4)
     assert float(wrong['total']) > 10
+
+
+@pytest.fixture
+def volumes():
+    """Output, truth, mask and valid of two volumes."""
+    rng = np.random.default_rng(1)
+    output, truth = rng.standard_normal((2, 2, 1, 9, 8, 10))
+    mask = np.ones_like(truth)
+    mask[0, 0, 2:6, 1:4, 3:8] = 0
+    mask[1, 0, 5:, 4:, :2] = 0  # touches the border
+    valid = np.ones_like(truth)
+    valid[0, 0, :3, :, 6:] = 0
+    return output, truth, mask, valid
+
+
+def similarity_at(one, other, at, span=5.0):
+    """SSIM in the window about a voxel; what lies beyond the border is 0."""
+    a, b = (np.pad(image, 3)[tuple(slice(i, i + 7) for i in at)] for image in (one, other))
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+    covariance = ((a - a.mean()) * (b - b.mean())).mean()
+    return ((2 * a.mean() * b.mean() + c1) * (2 * covariance + c2)) / (
+        (a.mean() ** 2 + b.mean() ** 2 + c1) * (a.var() + b.var() + c2)
+    )
+
+
+@pytest.mark.parametrize('span', [5.0, 1.0])
+def test_structural_similarity_window_by_window(volumes, span):
+    one, other = volumes[0], 0.7 * volumes[1] + 0.3 * volumes[0] + 0.2
+    found = structural_similarity(torch.tensor(one), torch.tensor(other), span).numpy()
+    assert found.shape == one.shape
+    for n, _, *at in np.ndindex(one.shape):
+        expected = similarity_at(one[n, 0], other[n, 0], at, span)
+        assert found[n, 0][tuple(at)] == pytest.approx(expected)
+
+
+def test_structural_similarity_is_that_of_scikit_image(volumes):
+    from skimage.metrics import structural_similarity as reference
+
+    one, other = volumes[0][0, 0], volumes[0][0, 0] + volumes[1][0, 0]
+    _, expected = reference(
+        one, other, win_size=7, data_range=5.0, full=True, use_sample_covariance=False
+    )
+    found = structural_similarity(*(torch.tensor(x)[None, None] for x in (one, other)))
+    inside = (slice(3, -3),) * 3
+    np.testing.assert_allclose(found[0, 0].numpy()[inside], expected[inside])
+
+
+def test_recovery_loss(volumes):
+    output, truth, mask, valid = volumes
+    expected = dict.fromkeys(('absolute', 'squared', 'dissimilarity', 'valid'), 0.0)
+    for n in range(2):
+        hole = (mask[n, 0] == 0) & (valid[n, 0] == 1)
+        composed = np.where(hole, output[n, 0], truth[n, 0])
+        for at in np.ndindex(hole.shape):
+            error = output[n, 0][at] - truth[n, 0][at]
+            if hole[at]:
+                share = 1 / hole.sum() / 2  # the mean in each hole, then of the holes
+                expected['absolute'] += share * abs(error)
+                expected['squared'] += share * error**2
+                similarity = similarity_at(composed, truth[n, 0], at)
+                expected['dissimilarity'] += share * (1 - similarity)
+            elif valid[n, 0][at]:
+                known = (mask[n, 0] * valid[n, 0]).sum()
+                expected['valid'] += abs(error) / known / 2
+    expected['total'] = sum(expected.values()) - 0.9 * expected['valid']
+    found = recovery_loss(*map(torch.tensor, volumes))
+    assert {key: float(value) for key, value in found.items()} == pytest.approx(expected)
+
+
+def test_recovery_loss_of_what_is_not_valid(volumes):
+    output, truth, mask, valid = map(torch.tensor, volumes)
+    output.requires_grad_(True)
+    recovery_loss(output, truth, mask, valid)['total'].backward()
+    assert (output.grad[valid > 0] != 0).all()
+    assert (output.grad[valid == 0] == 0).all()
+    nothing = recovery_loss(output.detach(), truth, torch.ones_like(mask), valid)
+    assert nothing['absolute'] == nothing['squared'] == 0  # no hole, nothing divided by 0

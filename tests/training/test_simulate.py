@@ -3,48 +3,27 @@
 import numpy as np
 import pytest
 
-from tumorreg_wf.training.fields import jacobian, random_deformation, random_field, refine, warp
-from tumorreg_wf.training.simulate import random_tumor, simulate_patient, tissues_from_t1w
+from tumorreg_wf.training.fields import jacobian
+from tumorreg_wf.training.growth import random_tumor
+from tumorreg_wf.training.simulate import (
+    patient_from_labels,
+    simulate_patient,
+    tissues_from_t1w,
+)
 
-SHAPE = (44, 50, 42)
 SPACING = (3.5, 3.5, 3.5)
-GREY = np.array((0, 500, 700, 200), np.float32)
+LEVELS = np.array((0, 500, 700, 200), np.float32)
 
 
-@pytest.fixture(scope='module')
-def tissues():
-    """CSF outside, a GM cortex, WM, and a ventricle in the middle; air around."""
-    grid = np.meshgrid(*(np.linspace(-1.15, 1.15, n) for n in SHAPE), indexing='ij')
-    radius = np.sqrt(sum(axis**2 for axis in grid))
-    labels = np.select([radius < 0.2, radius < 0.75, radius < 0.9, radius < 1], [3, 2, 1, 3], 0)
-    return labels.astype(np.uint8)
-
-
-@pytest.fixture(scope='module')
-def t1w(tissues):
-    noise = np.random.default_rng(5).normal(0, 15, SHAPE).astype(np.float32)
-    return np.where(tissues > 0, GREY[tissues] + noise, 0)
-
-
-def make_patient(t1w, tissues, seed=3):
+def make_patient(t1w, tissues, seed=3, wild=False):
     rng = np.random.default_rng(seed)
-    return simulate_patient(t1w, tissues, random_tumor(tissues, SPACING, rng, 60), SPACING, rng)
+    tumor = random_tumor(tissues, SPACING, rng, 60)
+    return simulate_patient(t1w, tissues, tumor, SPACING, rng, wild=wild)
 
 
 @pytest.fixture(scope='module')
 def patient(t1w, tissues):
     return make_patient(t1w, tissues)
-
-
-@pytest.mark.parametrize('seed', range(4))
-def test_random_tumor_is_glioma_shaped(tissues, seed):
-    labels = random_tumor(tissues, SPACING, np.random.default_rng(seed), volume_ml=60)
-    assert labels.dtype == np.uint8
-    assert set(np.unique(labels)) == {0, 1, 2, 3}
-    assert (labels > 0).sum() * np.prod(SPACING) / 1000 == pytest.approx(60, rel=0.35)
-    assert not np.any(labels[tissues == 0])
-    assert not np.any((labels == 1) & (tissues == 3))
-    assert np.mean(tissues[labels == 1] == 2) > np.mean(tissues[tissues > 0] == 2)
 
 
 def test_images_differ_from_their_healthy_twins_in_the_tumor_only(patient):
@@ -62,7 +41,7 @@ def test_outside_of_the_brain_stays_black(patient, tissues):
     outside = tissues == 0
     np.testing.assert_array_equal(patient.tissues == 0, outside)
     for image in (patient.t1w, patient.flair, patient.tumor_free_t1w, patient.tumor_mask):
-        assert image.shape == SHAPE
+        assert image.shape == tissues.shape
         assert not np.any(image[outside])
 
 
@@ -88,14 +67,14 @@ def test_tissue_moves_away_from_the_core_without_folding(patient):
     assert jacobian(moved, SPACING).min() > 0.1
     # displaced(x) = healthy(x + d): what is at x came from nearer to the core.
     center = np.argwhere(patient.tumor_labels >= 2).mean(0)
-    towards = center - np.moveaxis(np.indices(SHAPE), 0, -1)
+    towards = center - np.moveaxis(np.indices(moved.shape[:3]), 0, -1)
     assert np.mean((moved * towards).sum(-1)[length > 1] > 0) > 0.95
 
 
 def test_images_and_tissues_are_displaced_alike(t1w, tissues, patient):
     brain = tissues > 0
-    still = np.abs(patient.tumor_free_t1w - GREY[patient.tissues])[brain]
-    unmoved = np.abs(patient.tumor_free_t1w - GREY[tissues])[brain]
+    still = np.abs(patient.tumor_free_t1w - LEVELS[patient.tissues])[brain]
+    unmoved = np.abs(patient.tumor_free_t1w - LEVELS[tissues])[brain]
     assert still.mean() < unmoved.mean()
 
 
@@ -107,7 +86,7 @@ def test_the_seed_decides(t1w, tissues, patient):
 
 
 def test_given_flair_and_given_labels_are_used(t1w, tissues):
-    tumor = np.zeros(SHAPE, np.uint8)
+    tumor = np.zeros_like(tissues)
     tumor[30:44, 20:30, 16:26] = 1  # reaches out of the brain, and has no core
     flair = np.where(tissues > 0, np.float32(900), np.float32(0))
     result = simulate_patient(t1w, tissues, tumor, SPACING, np.random.default_rng(0), flair)
@@ -117,7 +96,7 @@ def test_given_flair_and_given_labels_are_used(t1w, tissues):
 
 
 def test_no_tumor_changes_nothing(t1w, tissues):
-    tumor = np.zeros(SHAPE, np.uint8)
+    tumor = np.zeros_like(tissues)
     result = simulate_patient(t1w, tissues, tumor, SPACING, np.random.default_rng(0))
     assert not result.displacement.any()
     np.testing.assert_array_equal(result.t1w, result.tumor_free_t1w)
@@ -128,34 +107,49 @@ def test_tissues_from_t1w_finds_the_three_tissues(t1w, tissues):
     assert np.mean(found == tissues) > 0.99
 
 
-def test_random_field_is_smooth_and_standard():
-    field = random_field((40, 50, 30), (2, 2, 4), 12.0, np.random.default_rng(0))
-    assert field.shape == (40, 50, 30)
-    assert field.mean() == pytest.approx(0, abs=0.3)
-    assert field.std() == pytest.approx(1, abs=0.3)
-    assert np.abs(np.diff(field, axis=0)).mean() < 0.3
+@pytest.mark.parametrize('seed', range(6))
+def test_wild_patients_keep_the_truth(t1w, tissues, labels, seed):
+    rng = np.random.default_rng(seed)
+    tumor = random_tumor(tissues, SPACING, rng, 60)
+    for patient in (
+        simulate_patient(t1w, tissues, tumor, SPACING, rng, wild=True),
+        patient_from_labels(labels, tumor, SPACING, rng),
+    ):
+        mask = patient.tumor_mask
+        assert mask.any()
+        np.testing.assert_array_equal(mask, patient.tumor_labels > 0)
+        np.testing.assert_array_equal(patient.tissues > 0, tissues > 0)
+        for sick, healthy in (
+            (patient.t1w, patient.tumor_free_t1w),
+            (patient.flair, patient.tumor_free_flair),
+        ):
+            np.testing.assert_array_equal(sick[~mask], healthy[~mask])
+            assert np.all(np.isfinite(sick)) and sick.min() >= 0
+            assert np.mean(sick[mask] != healthy[mask]) > 0.95
+        np.testing.assert_array_equal(patient.t1w > 0, patient.flair > 0)
+        assert jacobian(patient.displacement, SPACING).min() > 0.1
 
 
-def test_refine_inverts_taking_every_nth_voxel():
-    ramp = np.arange(13.0)[:, None, None] * np.ones((13, 7, 8))
-    step = np.array((3, 2, 4))
-    fine = refine(ramp[::3, ::2, ::4], step, ramp.shape)
-    np.testing.assert_allclose(fine, ramp, atol=1e-5)
+def test_wild_patients_vary_more(t1w, tissues):
+    def grey_over_white(wild):
+        patients = (make_patient(t1w, tissues, seed, wild) for seed in range(3))
+        return np.std(
+            [
+                np.median(p.tumor_free_t1w[p.tissues == 1])
+                / np.median(p.tumor_free_t1w[p.tissues == 2])
+                for p in patients
+            ]
+        )
+
+    assert grey_over_white(wild=True) > 3 * grey_over_white(wild=False)
 
 
-def test_warp_reads_in_millimetres():
-    image = np.arange(10, dtype=np.float32)[:, None, None] * np.ones((10, 3, 3), np.float32)
-    shift = np.zeros((10, 3, 3, 3), np.float32)
-    shift[..., 0] = 4
-    mask = np.zeros(image.shape, bool)
-    mask[2:5] = True
-    warped = warp(image, shift, (2, 1, 1), mask, order=1)
-    np.testing.assert_allclose(warped[2:5], image[4:7])
-    assert not warped[~mask].any()
-
-
-def test_random_deformation_is_another_brain_but_a_brain():
-    moved = random_deformation(SHAPE, SPACING, np.random.default_rng(1))
-    assert moved.shape == (*SHAPE, 3)
-    assert 2 < np.linalg.norm(moved, axis=-1).mean() < 20
-    assert jacobian(moved, SPACING).min() > 0.3
+def test_images_of_an_anatomy_look_like_t1w_and_flair(labels):
+    tumor = np.zeros(labels.shape, np.uint8)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        patient = patient_from_labels(labels, tumor, SPACING, rng, wild=False)
+        gm, wm, csf = (np.median(patient.t1w[patient.tissues == label]) for label in (1, 2, 3))
+        assert csf < gm < wm
+        gm, wm, csf = (np.median(patient.flair[patient.tissues == label]) for label in (1, 2, 3))
+        assert csf < 0.8 * min(gm, wm)

@@ -21,7 +21,11 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('bids_dir', type=Path, help='root of the BIDS dataset')
     parser.add_argument('output_dir', type=Path, help='folder for the derivatives')
-    parser.add_argument('analysis_level', choices=['participant'], help='stage of processing')
+    parser.add_argument(
+        'analysis_level', choices=['participant', 'group'],
+        help='participant: process images; group: put finished participants together in one '
+        'table, a map of the tumours and a report',
+    )  # fmt: skip
     parser.add_argument('--version', action='version', version=f'tumorreg {__version__}')
     parser.add_argument(
         '-v', '--verbose', action='count', default=0, help='say more; -vv shows all of Nipype'
@@ -75,11 +79,12 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--segmentation-weights', type=Path, metavar='PATH',
-        help='weights of the U-Net: file or folder written by tumorreg-train',
+        help="weights of the U-Net: 'paper' for those of the original method, or a file or "
+        'folder written by tumorreg-train (default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
         '--inpainting-weights', type=Path, metavar='PATH',
-        help='weights of the inpainting network',
+        help='weights of the inpainting network, likewise',
     )  # fmt: skip
     how.add_argument(
         '--random-seed', type=int, metavar='SEED',
@@ -91,18 +96,18 @@ def get_parser() -> argparse.ArgumentParser:
 
     resources = parser.add_argument_group('resources')
     resources.add_argument(
-        '--nprocs', '--n-cpus', type=_positive, default=os.cpu_count() or 1, metavar='N',
+        '--nprocs', '--n-cpus', type=positive, default=os.cpu_count() or 1, metavar='N',
         help='processes at a time (default: all cores)',
     )  # fmt: skip
     resources.add_argument(
-        '--omp-nthreads', type=_positive, metavar='N',
+        '--omp-nthreads', type=positive, metavar='N',
         help='threads of one process (default: nprocs, at most 8)',
     )  # fmt: skip
     resources.add_argument(
         '--mem', '--mem-gb', type=float, metavar='GB', help='memory the run may use'
     )
     resources.add_argument(
-        '--device', type=_device, default='auto', metavar='{auto,cpu,cuda[:N]}',
+        '--device', type=device_name, default='auto', metavar='{auto,cpu,cuda[:N]}',
         help='where the networks run (default: auto, a GPU where there is one)',
     )  # fmt: skip
     resources.add_argument(
@@ -129,9 +134,9 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
     """Turn parsed options into settings, ``device`` being the one resolved from auto."""
     nthreads = opts.omp_nthreads or min(opts.nprocs, 8)
     return Settings(
-        bids_dir=_absolute(opts.bids_dir),
-        out_dir=_absolute(opts.output_dir),
-        work_dir=_absolute(opts.work_dir),
+        bids_dir=absolute(opts.bids_dir),
+        out_dir=absolute(opts.output_dir),
+        work_dir=absolute(opts.work_dir),
         participants=tuple(opts.participant_label),
         sessions=tuple(label.removeprefix('ses-') for label in opts.session_label),
         bids_filters=opts.bids_filter_file,
@@ -154,12 +159,12 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
     )
 
 
-def _absolute(path: str | Path) -> Path:
+def absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # links stay links: datalad's datasets are made of them
 
 
 def _folder(value: str) -> Path:
-    path = _absolute(value)
+    path = absolute(value)
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f'{value}: no such folder')
     return path
@@ -178,7 +183,8 @@ def _filters(value: str) -> dict:
     return filters
 
 
-def _positive(value: str) -> int:
+def positive(value: str) -> int:
+    """Argument type: a whole number from 1."""
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f'{value}: a whole number from 1 is needed')
     return int(value)
@@ -194,7 +200,8 @@ def _not_negative(value: str) -> float:
     return number
 
 
-def _device(value: str) -> str:
+def device_name(value: str) -> str:
+    """Argument type: the name of a torch device, or auto."""
     name, _, number = value.partition(':')
     if value not in ('auto', 'cpu', 'cuda') and not (name == 'cuda' and number.isdecimal()):
         raise argparse.ArgumentTypeError(f'{value}: auto, cpu, cuda or cuda:N is needed')

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ from tumorreg_wf.bids import (
     find_participants,
     open_layout,
 )
-from tumorreg_wf.cli.parser import get_parser, make_settings
+from tumorreg_wf.cli.group import find_group, run_group
+from tumorreg_wf.cli.parser import absolute, get_parser, make_settings
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.settings import Settings
 
@@ -40,13 +42,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = get_parser()
     opts = parser.parse_args(argv)
     try:
-        settings = make_settings(opts, _resolve_device(opts.device))
-        participants = _check_arguments(settings, opts)
+        if opts.analysis_level == 'group':
+            group = (
+                absolute(opts.bids_dir),
+                absolute(opts.output_dir),
+                [label.removeprefix('sub-') for label in opts.participant_label],
+                [label.removeprefix('ses-') for label in opts.session_label],
+            )
+            run = partial(run_group, *group, find_group(*group))
+        else:
+            settings = make_settings(opts, resolve_device(opts.device))
+            run = partial(_run, settings, _check_arguments(settings, opts), opts)
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
         return WRONG_ARGUMENTS
     try:
-        return _run(settings, participants, opts)
+        return run()
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
         return FAILED
@@ -86,7 +97,8 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
     return participants
 
 
-def _resolve_device(device: str) -> str:
+def resolve_device(device: str) -> str:
+    """Turn auto into the device there is; refuse a GPU that torch does not see."""
     if device == 'cpu':
         return device
     import torch

@@ -4,160 +4,127 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import shlex
 import sys
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tumorreg_wf import __version__
+from tumorreg_wf.cli.run import resolve_device
+from tumorreg_wf.cli.train_parser import MOST_WORKERS, VALIDATIONS, check_options, get_parser
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.training.recipes import choose_recipe
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-#: Networks for each task, the default first.
-ARCHITECTURES = {'segmentation': ('UNet',), 'inpainting': ('PConvUNet', 'PConvNet')}
-
-#: In-plane size of training slices, mm: a whole brain for segmentation, a hole's
-#: surroundings for inpainting.
-FIELD_OF_VIEW = {'segmentation': (160, 192), 'inpainting': (128, 128)}
-
-#: Sizes of slices, pixels, are multiples of what the networks halve down.
-SIZE_MULTIPLE = {'segmentation': 8, 'inpainting': 32}
-
-
-def get_parser() -> argparse.ArgumentParser:
-    """Build the command's parser."""
-    parser = argparse.ArgumentParser(
-        prog='tumorreg-train',
-        description='Train the segmentation or the inpainting network. The result is a folder '
-        'for --segmentation-weights or --inpainting-weights of tumorreg. The same command '
-        'again goes on from the last checkpoint.',
-    )
-    parser.add_argument('task', choices=['segmentation', 'inpainting'])
-    parser.add_argument(
-        'data',
-        type=Path,
-        help='BIDS dataset of skull-stripped patients with sub-X_T1w and sub-X_FLAIR, and whole-'
-        'tumour labels in derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz',
-    )
-    parser.add_argument('--out', type=Path, required=True, help='folder for weights and logs')
-    parser.add_argument('--name', default='user', help='name written into the weights')
-    parser.add_argument(
-        '--healthy', type=Path, help='BIDS dataset of skull-stripped T1w without lesions'
-    )
-    parser.add_argument(
-        '--shapes', type=Path, help='folder of tumour label volumes (1 oedema, 2 core, 3 rim)'
-    )
-    parser.add_argument('--n-shapes', type=int, help='use only the first N label volumes')
-    parser.add_argument('--simulated', type=int, default=0, help='simulated patients to add')
-    parser.add_argument('--exclude', nargs='+', default=[], help='participants to leave out')
-    parser.add_argument(
-        '--architecture', help='segmentation: UNet; inpainting: PConvUNet (default) or PConvNet'
-    )
-    parser.add_argument('--width', type=int, default=16, help='channels of the first level')
-    parser.add_argument('--spacing', type=float, default=1.0, help='voxel edge, mm')
-    parser.add_argument('--steps', type=int, default=10000)
-    parser.add_argument('--batch', type=int, default=8, help='slices in a batch')
-    parser.add_argument('--learning-rate', type=float, default=1e-3)
-    parser.add_argument('--start-from', type=Path, help='weights to begin with')
-    parser.add_argument('--features', type=Path, help='segmentation weights that lend the feature '
-                        'network of the perceptual and style losses')  # fmt: skip
-    parser.add_argument('--random-seed', type=int, default=1)
-    parser.add_argument('--device', default='cpu')
-    return parser
+    from tumorreg_wf.training.recipes import Recipe
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; see ``tumorreg-train --help``."""
+    argv = sys.argv[1:] if argv is None else argv
     opts = get_parser().parse_args(argv)
     try:
-        _train(opts, shlex.join(['tumorreg-train', *(argv or sys.argv[1:])]))
+        recipe = choose_recipe(
+            opts.task,
+            opts.preset,
+            architecture=opts.architecture,
+            width=opts.width,
+            batch=opts.batch,
+            learning_rate=opts.learning_rate,
+            steps=opts.steps,
+        )
+        check_options(opts)
+        _train(opts, recipe, shlex.join(['tumorreg-train', *argv]))
     except TumorregError as error:
         print(f'tumorreg-train: {error}', file=sys.stderr)
         return 1
     return 0
 
 
-def _train(opts: argparse.Namespace, command: str) -> None:
+def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
     import torch
     from safetensors.torch import load_file
 
     from tumorreg_wf.models import inference
-    from tumorreg_wf.training import datasets, losses
-    from tumorreg_wf.training.loop import train
+    from tumorreg_wf.training.cohort import read_cohort
+    from tumorreg_wf.training.features import load_features
+    from tumorreg_wf.training.loop import Validation, train
+    from tumorreg_wf.training.tasks import inpainting_task, segmentation_task
     from tumorreg_wf.weights import find_weights
 
+    device = resolve_device(opts.device)
+    if opts.omp_nthreads:
+        torch.set_num_threads(opts.omp_nthreads)
     torch.manual_seed(opts.random_seed)
-    architecture = opts.architecture or ARCHITECTURES[opts.task][0]
-    if architecture not in ARCHITECTURES[opts.task]:
-        raise TumorregError(
-            f'--architecture {architecture}: {opts.task} takes '
-            f'{" or ".join(ARCHITECTURES[opts.task])}.'
-        )
-    if opts.simulated and opts.healthy is None:
-        raise TumorregError('--simulated needs --healthy: brains to put the tumours in.')
-    config = {'width': opts.width}
-    network = inference.ARCHITECTURES[architecture](**config)
+    config = {'width': recipe.width}
+    network = inference.ARCHITECTURES[recipe.architecture](**config)
+    start = None
     if opts.start_from is not None:
         start = find_weights(opts.task, opts.start_from)
-        if (start.architecture, start.config) != (architecture, config):
+        if (start.architecture, start.config) != (recipe.architecture, config):
             raise TumorregError(
                 f'{start.path}: weights of {start.architecture} {start.config}, which do not fit '
-                f'{architecture} {config}.'
+                f'{recipe.architecture} {config}.'
             )
         network.load_state_dict(load_file(start.path))
-    network.to(opts.device, memory_format=torch.channels_last)
+    network.to(device, memory_format=inference.MEMORY_FORMATS[network.dimensions])
+    features = None
+    if opts.features or recipe.with_features:
+        if network.dimensions == 3:
+            raise TumorregError(f'--features: {recipe.architecture} is trained without.')
+        features = load_features(opts.features, device)
 
-    patients = datasets.read_patients(opts.data, spacing=opts.spacing, exclude=opts.exclude)
-    if not patients:
-        raise TumorregError(f'{opts.data}: no patients with reference labels here.')
-    healthy, shapes = [], [patient.tumor.astype('uint8') for patient in patients]
-    if opts.healthy is not None:
-        healthy = datasets.read_healthy(opts.healthy, spacing=opts.spacing, exclude=opts.exclude)
-    if opts.shapes is not None:
-        shapes = datasets.read_shapes(opts.shapes, spacing=opts.spacing, only=slice(opts.n_shapes))
-    print(f'{len(patients)} patients, {len(healthy)} healthy brains, {len(shapes)} shapes')
-    simulated = datasets.simulate_cases(
-        healthy, shapes, opts.simulated, spacing=opts.spacing, seed=opts.random_seed
+    inpainting = opts.task == 'inpainting'
+    cohort = read_cohort(
+        opts.data,
+        spacing=opts.spacing,
+        healthy=opts.healthy,
+        simulated=opts.simulated,
+        shapes=opts.shapes,
+        n_shapes=opts.n_shapes,
+        exclude=opts.exclude,
+        validate=opts.validate,
+        judge_healthy=inpainting,
     )
-
-    multiple = SIZE_MULTIPLE[opts.task]
-    height, width = (
-        -(-int(length / opts.spacing) // multiple) * multiple
-        for length in FIELD_OF_VIEW[opts.task]
+    print(
+        f'{len(cohort.patients)} patients, {len(cohort.healthy)} healthy brains, '
+        f'{len(cohort.simulated)} simulated patients, {len(cohort.held_out)} to validate'
     )
-    size = (height, width)
-    if opts.task == 'segmentation':
-        batches = datasets.SegmentationSlices(patients, simulated, size=size, batch=opts.batch)
-
-        def loss(network, *batch):
-            images, targets = batch
-            return losses.segmentation_loss(network(images), targets)
+    if inpainting:
+        task = inpainting_task(network, recipe, cohort, device, features and features.maps)
     else:
-        batches = datasets.InpaintingSlices(
-            patients + healthy, shapes, spacing=opts.spacing, size=size, batch=opts.batch
-        )
-        features = None if opts.features is None else _feature_maps(opts.features, opts.device)
-
-        channels = network.in_channels
-
-        def loss(network, *batch):
-            images, masks, truth, valid = batch
-            output = network(images[:, :channels], masks[:, :channels])
-            return losses.inpainting_loss(output, truth, masks[:, :1], valid, features)
-
+        task = segmentation_task(network, recipe, cohort, device)
+    every = opts.validate_every or max(1, recipe.steps // VALIDATIONS)
+    workers = opts.workers
+    if workers is None:
+        workers = 0 if device == 'cpu' else min(MOST_WORKERS, os.cpu_count() or 1)
+    settings = {
+        **asdict(recipe),
+        'spacing': opts.spacing,
+        'random_seed': opts.random_seed,
+        'start_from': start and start.sha256,
+        'features': features and features.sha256,
+        'data': cohort.checksum(),
+        'validate': opts.validate,
+        'validate_every': every if opts.validate else None,
+        'patience': opts.patience,
+    }
     opts.out.mkdir(parents=True, exist_ok=True)
-    train(
+    outcome = train(
         network,
-        batches,
-        loss,
-        steps=opts.steps,
-        learning_rate=opts.learning_rate,
+        task.batches,
+        task.loss,
+        steps=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        fine_tuning_rate=recipe.fine_tuning_rate,
         out_dir=opts.out,
         seed=opts.random_seed,
-        device=opts.device,
+        device=device,
+        workers=workers,
+        validation=Validation(task.measure, every, opts.patience) if opts.validate else None,
+        settings=settings,
     )
     facts = {'config': config, 'spacing': opts.spacing}
     inference.save_network(
@@ -166,29 +133,29 @@ def _train(opts: argparse.Namespace, command: str) -> None:
     card = {
         'name': opts.name,
         'task': opts.task,
-        'architecture': architecture,
+        'architecture': recipe.architecture,
         **facts,
-        'tumorreg': __version__,
         'command': command,
-        'patients': [case.name for case in patients],
-        'healthy': [case.name for case in healthy],
-        'shapes': len(shapes),
-        'simulated': len(simulated),
-        'steps': opts.steps,
+        'preset': opts.preset,
+        'patients': [case.name for case in cohort.patients],
+        'healthy': [case.name for case in cohort.healthy],
+        'simulated': len(cohort.simulated),
+        'shapes': len(cohort.shapes) if inpainting else 0,
+        'excluded': opts.exclude,
+        'start_from': start and start.name,
+        'feature_network': features and features.name,
+        **{key: settings[key] for key in ('batch', 'learning_rate', 'fine_tuning_rate')},
+        'steps': outcome.steps,
         'random_seed': opts.random_seed,
+        'losses': outcome.losses,
+        'validation': outcome.validation and {'measure': task.unit, **outcome.validation},
+        'seconds': round(outcome.seconds),
+        'device': 'cpu' if device == 'cpu' else torch.cuda.get_device_name(device),
+        'tumorreg': __version__,
+        'torch': torch.__version__,
+        'python': platform.python_version(),
     }
     (opts.out / 'model_card.json').write_text(json.dumps(card, indent=1) + '\n')
-
-
-def _feature_maps(source: Path, device: str) -> Callable[[Tensor], list[Tensor]]:
-    """The finer encoder levels of a segmentation network, fed with T1w alone."""
-    import torch
-
-    from tumorreg_wf.models.inference import load_network
-    from tumorreg_wf.weights import find_weights
-
-    lender = load_network(find_weights('segmentation', source), device).requires_grad_(False)
-    return lambda x: lender.features(torch.cat([x, torch.zeros_like(x)], 1))[:3]
 
 
 if __name__ == '__main__':

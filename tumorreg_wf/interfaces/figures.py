@@ -33,6 +33,7 @@ TISSUES = {
 TUMOR, DILATED = '#ff4d4d', '#ffe14d'
 NEGATIVE, ZERO, POSITIVE = (118, 42, 131), (247, 247, 247), (27, 120, 55)
 EDGES = (0, 230, 255)
+SHARES = ((200, 30, 30), (255, 130, 0), (255, 240, 120))
 
 
 def choose_slices(focus: np.ndarray, axis: int, n_slices: int) -> list[int]:
@@ -86,6 +87,13 @@ def colour_signed(grey: np.ndarray, values: np.ndarray, limit: float) -> np.ndar
     stops = np.array([NEGATIVE, ZERO, POSITIVE], np.float32)
     colour = np.stack([np.interp(values, (-limit, 0, limit), channel) for channel in stops.T], -1)
     return blend(grey, colour, 0.75 * np.clip(np.abs(values) / limit, 0, 1))
+
+
+def colour_shares(grey: np.ndarray, values: np.ndarray, limit: float) -> np.ndarray:
+    """Lay positive values over a grey image: red near 0, yellow at ``limit``, none at 0."""
+    stops = np.linspace(0, limit, len(SHARES))
+    colour = np.stack([np.interp(values, stops, channel) for channel in np.array(SHARES).T], -1)
+    return blend(grey, colour, 0.75 * (values > 0))
 
 
 def find_edges(data: np.ndarray, brain: np.ndarray, spacing: np.ndarray) -> np.ndarray:

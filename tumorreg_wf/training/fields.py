@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
+from tumorreg_wf.images import bounding_box
+
 #: Voxel size in mm along the three axes.
 Spacing = Sequence[float] | np.ndarray
 
@@ -106,6 +108,44 @@ def coarsen(array: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 def refine(coarse: np.ndarray, step: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Linear interpolation, float32, of what holds every ``step``-th voxel of ``shape``."""
-    padded = np.pad(coarse.astype(np.float32), (0, 1), mode='edge')
-    factors = [((n - 1) * s + 1) / n for n, s in zip(padded.shape, step, strict=True)]
-    return ndimage.zoom(padded, factors, order=1)[tuple(slice(n) for n in shape)]
+    fine = coarse.astype(np.float32)
+    for axis in range(3):
+        if step[axis] > 1:
+            fine = interpolate(fine, np.arange(shape[axis]) / step[axis], axis)
+    return fine[tuple(slice(n) for n in shape)]
+
+
+def interpolate(image: np.ndarray, positions: np.ndarray, axis: int) -> np.ndarray:
+    """Linear interpolation of an image at positions (voxels, from 0 up) along one axis."""
+    last = image.shape[axis] - 1
+    low = np.minimum(positions.astype(int), last)
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    weight = np.minimum(positions - low, 1).astype(np.float32).reshape(shape)
+    fine = image.take(low, axis)
+    fine += weight * (image.take(np.minimum(low + 1, last), axis) - fine)
+    return fine
+
+
+def depth_inside(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
+    """Distance (float32, mm) of what is in a mask to what is not; 0 there."""
+    depth = np.zeros(mask.shape, np.float32)
+    if mask.any():
+        box = bounding_box(mask, margin=1)
+        depth[box] = ndimage.distance_transform_edt(mask[box], spacing)
+    return depth
+
+
+def distance(mask: np.ndarray, spacing: Spacing) -> np.ndarray:
+    """About the distance (float32, mm) of what is in a mask to what is not, seen at 2 mm."""
+    spacing = np.asarray(spacing, float)
+    step = coarse_steps(spacing, 2.0)
+    depth = ndimage.distance_transform_edt(coarsen(mask, step), spacing * step)
+    return refine(depth, step, mask.shape)
+
+
+def uncrop(array: np.ndarray, box: tuple[slice, ...], shape: Sequence[int]) -> np.ndarray:
+    """Put an array (X, Y, Z, ...) back where a box was cut out of a grid; 0 around it."""
+    whole = np.zeros((*shape, *array.shape[3:]), array.dtype)
+    whole[box] = array
+    return whole

@@ -1,17 +1,57 @@
-"""The training loop: steps, checkpoints, a log."""
+"""The training loop: steps, validation, checkpoints, exact resume."""
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.training.logs import Logs
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How a network is judged while it learns.
+
+    Attributes
+    ----------
+    measure : maps the network to a figure per case, the more the better; their mean counts.
+    every : steps from one validation to the next; the last step is followed by one, too.
+    patience : validations in a row without a better mean that end the training; None for never.
+    """
+
+    measure: Callable[[nn.Module], dict[str, float]]
+    every: int
+    patience: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training.
+
+    Attributes
+    ----------
+    steps : steps done, fewer than asked for where validation ended the training.
+    seconds : time taken, all runs together.
+    losses : means over the last steps, by name.
+    validation : ``step``, ``mean`` and ``figures`` of the best network; None without validation.
+    """
+
+    steps: int
+    seconds: float
+    losses: dict[str, float]
+    validation: dict | None
 
 
 def train(
@@ -22,66 +62,159 @@ def train(
     steps: int,
     learning_rate: float,
     out_dir: Path,
+    fine_tuning_rate: float | None = None,
     seed: int = 1,
     device: str = 'cpu',
-    every: int = 50,
-) -> None:
-    """Train a network, resuming from the checkpoint in ``out_dir`` where there is one.
+    workers: int = 0,
+    validation: Validation | None = None,
+    settings: dict | None = None,
+) -> Outcome:
+    """Train a network, going on from the checkpoint in ``out_dir`` where there is one.
 
-    Every step draws from its own generator, seeded by ``(seed, step)``, so that a resumed
-    run sees what an uninterrupted one would have seen. Adam; the learning rate falls to
-    nothing along a half cosine.
+    Every step draws from its own generator, seeded by ``(seed, step)``: a resumed run sees what
+    an uninterrupted one would have seen, however many workers there are. On a GPU, and on a CPU
+    that computes in bfloat16, the network runs in it where that is safe, and the losses in
+    float32.
 
     Parameters
     ----------
-    network : trained in place.
-    batches : gives a batch of tensors for a generator.
-    loss : maps ``(network, *batch)`` to named losses, of which ``total`` is minimised.
+    network : trained in place; in the end the best one, or without validation the last.
+    batches : gives a batch of tensors for a generator; called from several threads at once
+        where there are ``workers``.
+    loss : maps ``(forward, *batch)`` to named losses, of which ``total`` is minimised; ``forward``
+        runs the network.
     steps : number of steps in all, earlier runs counted in.
-    learning_rate : of the first step.
-    out_dir : gets ``log.csv`` and ``checkpoint.pt``.
+    learning_rate : of Adam at the first step; falls to nothing along a half cosine.
+    out_dir : gets ``log.csv``, ``validation.csv``, ``tensorboard`` and ``checkpoint.pt``.
+    fine_tuning_rate : where given, the rate is constant instead, and this in the last third.
     seed : of the batches.
     device : torch device.
-    every : steps between checkpoints and lines of the log.
+    workers : threads that prepare batches ahead; 0 for none.
+    validation : how to judge the network; None for not at all.
+    settings : what the result depends on, by name; a checkpoint of others is refused.
+
+    Raises
+    ------
+    TumorregError
+        If ``out_dir`` holds a training with other settings.
     """
     optimizer = torch.optim.Adam(network.parameters(), learning_rate)
-    checkpoint, log = out_dir / 'checkpoint.pt', out_dir / 'log.csv'
-    first = 0
+    state: dict[str, Any] = {'step': 0, 'seconds': 0.0, 'losses': {}, 'best': None}
+    state['settings'] = settings or {}
+    checkpoint = out_dir / 'checkpoint.pt'
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        state |= torch.load(checkpoint, map_location=device, weights_only=True)
+        _check_settings(out_dir, state['settings'], settings or {})
         network.load_state_dict(state['network'])
         optimizer.load_state_dict(state['optimizer'])
-        first = state['step']
+    first, started = state['step'], time.monotonic() - state['seconds']
+    every = min(50, max(1, steps // 10))
+    kind = torch.device(device).type
+    logs, terms = Logs(out_dir, first, steps), []
+
+    # elsewhere bfloat16 is emulated, and slower than float32
+    mixed = kind == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+    def forward(*inputs: Tensor) -> Tensor:
+        with torch.autocast(kind, torch.bfloat16, enabled=mixed):
+            return network(*inputs).float()
+
+    def draw(step: int) -> tuple[Tensor, ...]:
+        return batches(np.random.default_rng([seed, step]))
+
     network.train()
-    started, sums = time.monotonic(), []
-    for step in range(first, steps):
+    prepared = _prepare(draw, range(first, steps), workers)
+    for done in range(first + 1, steps + 1):
+        if validation is not None and _is_stale(state, validation):
+            break
         for group in optimizer.param_groups:
-            group['lr'] = learning_rate * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
-        batch = [part.to(device) for part in batches(np.random.default_rng([seed, step]))]
-        losses = loss(network, *batch)
+            group['lr'] = _rate(done - 1, steps, learning_rate, fine_tuning_rate)
+        found = loss(forward, *(part.to(device) for part in next(prepared)))
         optimizer.zero_grad()
-        losses['total'].backward()
+        found['total'].backward()
         optimizer.step()
-        sums.append({name: float(value.detach()) for name, value in losses.items()})
-        if (step + 1) % every == 0 or step + 1 == steps:
-            means = {name: np.mean([row[name] for row in sums]) for name in sums[0]}
-            row = {'step': step + 1, 'seconds': round(time.monotonic() - started, 1), **means}
-            _append(log, row)
-            print(' '.join(f'{key} {value:.4g}' for key, value in row.items()), flush=True)
-            sums = []
-            state = {
-                'network': network.state_dict(),
-                'optimizer': optimizer.state_dict(),
-                'step': step + 1,
+        terms.append({name: value.detach() for name, value in found.items()})
+        logs.advance(done)
+
+        judged = validation is not None and (done % validation.every == 0 or done == steps)
+        if judged or done % every == 0 or done == steps:
+            means = {
+                name: float(torch.stack([row[name] for row in terms]).double().mean())
+                for name in terms[0]
             }
+            state |= {'step': done, 'losses': means, 'seconds': time.monotonic() - started}
+            logs.losses(done, state['seconds'], means)
+            terms = []
+            if validation is not None and judged:
+                _validate(network, validation, state, logs)
+            state |= {'network': network.state_dict(), 'optimizer': optimizer.state_dict()}
             torch.save(state, checkpoint.with_suffix('.part'))
             os.replace(checkpoint.with_suffix('.part'), checkpoint)
+    prepared.close()
+    logs.close()
+    best = state['best']
+    if best is not None:
+        network.load_state_dict(best['network'])
+        best = {key: best[key] for key in ('step', 'mean', 'figures')}
+    return Outcome(state['step'], state['seconds'], state['losses'], best)
 
 
-def _append(log: Path, row: dict) -> None:
-    new = not log.exists()
-    with log.open('a', newline='') as stream:
-        writer = csv.DictWriter(stream, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+def _rate(step: int, steps: int, learning_rate: float, fine_tuning_rate: float | None) -> float:
+    """Learning rate of a step, counted from 0."""
+    if fine_tuning_rate is None:
+        return learning_rate * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+    return learning_rate if 3 * step < 2 * steps else fine_tuning_rate
+
+
+def _prepare(
+    draw: Callable[[int], tuple[Tensor, ...]], steps: range, workers: int
+) -> Generator[tuple[Tensor, ...]]:
+    """Draw batches in turn; with workers, some steps ahead."""
+    if not workers:
+        yield from map(draw, steps)
+        return
+    # each thread would start as many of its own as there are cores
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    waiting: deque[Future] = deque()
+    try:
+        for step in steps:
+            waiting.append(pool.submit(draw, step))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _validate(network: nn.Module, validation: Validation, state: dict, logs: Logs) -> None:
+    """Judge the network, and keep it in ``state`` if it is the best so far."""
+    network.eval()
+    figures = validation.measure(network)
+    network.train()
+    mean = float(np.mean(list(figures.values())))
+    logs.validation(state['step'], {'mean': mean, **figures})
+    if state['best'] is None or mean > state['best']['mean']:
+        copy = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
+        state['best'] = {'step': state['step'], 'mean': mean, 'figures': figures, 'network': copy}
+
+
+def _is_stale(state: dict, validation: Validation) -> bool:
+    """Whether the last validations, as many as the patience, brought nothing better."""
+    if validation.patience is None or state['best'] is None:
+        return False
+    return state['step'] - state['best']['step'] >= validation.patience * validation.every
+
+
+def _check_settings(out_dir: Path, before: dict, now: dict) -> None:
+    """Refuse to mix trainings; a checkpoint without settings fits any."""
+    changed = [
+        f'{name} {before[name]}, now {now.get(name)}'
+        for name in before
+        if before[name] != now.get(name)
+    ]
+    if changed:
+        raise TumorregError(
+            f'{out_dir}: holds a training with other settings ({"; ".join(changed)}). Name '
+            'another folder; to build on the weights of a finished training, use --start-from.'
+        )

@@ -14,7 +14,7 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
 
     Parameters
     ----------
-    logits, target : (N, 1, H, W); target 1 in the tumour, 0 elsewhere.
+    logits, target : (N, 1, ...); target 1 in the tumour, 0 elsewhere.
     """
     probability = torch.sigmoid(logits)
     overlap = 2 * (probability * target).sum() + 1
@@ -59,6 +59,62 @@ def inpainting_loss(
         losses['style'] = style(raw, wanted) + style(comp, wanted)  # (6), (7)
         losses['total'] = losses['total'] + 0.05 * losses['perceptual'] + 120 * losses['style']
     return losses
+
+
+def recovery_loss(output: Tensor, truth: Tensor, mask: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    """Loss of the inpainting network that sees volumes: what the hole's measures reward.
+
+    Mean absolute and squared error and structural dissimilarity in the hole, plus a little of
+    the absolute error elsewhere, so that the filling meets what surrounds it.
+
+    Parameters
+    ----------
+    output, truth, mask, valid : (N, 1, X, Y, Z), as in :func:`inpainting_loss`.
+    """
+    hole, known = (1 - mask) * valid, mask * valid
+    composed = torch.where(hole > 0, output, truth)
+    difference = output - truth
+    similarity = structural_similarity(composed, truth)
+
+    def mean(values: Tensor, where: Tensor) -> Tensor:
+        axes = (1, 2, 3, 4)  # every hole counts alike, however large
+        return ((values * where).sum(axes) / where.sum(axes).clamp(min=1)).mean()
+
+    losses = {
+        'absolute': mean(difference.abs(), hole),
+        'squared': mean(difference.square(), hole),
+        'dissimilarity': 1 - mean(similarity, hole),
+        'valid': mean(difference.abs(), known),
+    }
+    losses['total'] = (
+        losses['absolute'] + losses['squared'] + losses['dissimilarity'] + 0.1 * losses['valid']
+    )
+    return losses
+
+
+def structural_similarity(x: Tensor, y: Tensor, span: float = 5.0) -> Tensor:
+    """SSIM map (Wang et al. 2004) of volumes (N, 1, X, Y, Z) in windows of 7 voxels.
+
+    Parameters
+    ----------
+    span : range of grey values; normalised brains span about 5.
+    """
+
+    def local(values: Tensor) -> Tensor:
+        for axis in range(3):  # one axis after the other: 21 sums per voxel, not 343
+            window, padding = [1, 1, 1], [0, 0, 0]
+            window[axis], padding[axis] = 7, 3
+            values = F.avg_pool3d(values, window, stride=1, padding=padding)
+        return values
+
+    mean_x, mean_y = local(x), local(y)
+    variance_x = local(x * x) - mean_x**2
+    variance_y = local(y * y) - mean_y**2
+    covariance = local(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * span) ** 2, (0.03 * span) ** 2
+    return ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
+    )
 
 
 def perceptual(maps: list[Tensor], wanted: list[Tensor]) -> Tensor:

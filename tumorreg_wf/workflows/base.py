@@ -12,6 +12,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.interfaces.images import ConformMask
+from tumorreg_wf.interfaces.quality import MeasureQuality
 from tumorreg_wf.settings import Settings
 from tumorreg_wf.template import Template
 from tumorreg_wf.weights import Weights, find_weights
@@ -150,6 +151,17 @@ def init_anatomy_wf(
         (tumor, atlas_wf, [('mask', 'inputnode.tumor_mask')]),
     ])  # fmt: skip
 
+    quality = pe.Node(MeasureQuality(), name='quality', mem_gb=1.5)
+    workflow.connect([
+        (conform_wf, quality, [('outputnode.brain_mask', 'brain_mask')]),
+        (inpainting_wf, quality, [
+            ('outputnode.t1w', 'in_file'), ('outputnode.dilated_mask', 'in_mask'),
+        ]),
+        (atlas_wf, quality, [
+            ('outputnode.template_in_t1w', 'template'), ('outputnode.jacobian', 'jacobian'),
+        ]),
+    ])  # fmt: skip
+
     # what comes out, by its name in the output workflows
     results = [
         (bias_correction_wf, {'t1w': 't1w_preproc'}),
@@ -173,6 +185,7 @@ def init_anatomy_wf(
     reportlets_wf = init_reportlets_wf(
         out_dir=str(settings.out_dir), template_name=template.name, has_flair=has_flair
     )
+    workflow.connect([(quality, derivatives_wf, [('out_file', 'inputnode.quality_tsv')])])
     reportlets_wf.inputs.inputnode.source_file = str(anatomy.t1w)
     reportlets_wf.inputs.inputnode.mask_source = mask_source
     for sink_wf in (derivatives_wf, reportlets_wf):

@@ -11,6 +11,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf import __version__
 from tumorreg_wf.interfaces.bids import DerivativesDataSink
+from tumorreg_wf.quality import MEASURES
 from tumorreg_wf.template import Template
 
 #: What BIDS has no name for yet.
@@ -23,6 +24,17 @@ MORPH_COLUMNS = {
     'n_components': {'Description': 'Separate parts (26-connected)'},
     'n_regions': {'Description': 'Atlas regions the tumour overlaps'},
 }
+
+
+def morph_columns(template: str) -> dict[str, dict]:
+    """Describe the columns of ``desc-tumor_morph.tsv``, some of which name the template."""
+    spaces = {'centroid': 'the patient', f'centroid_{template}': template}
+    centroids = {
+        f'{name}_{axis}': {'Description': f'Centre of mass in space of {space}', 'Units': 'mm'}
+        for name, space in spaces.items()
+        for axis in 'xyz'
+    }
+    return MORPH_COLUMNS | centroids
 
 
 def write_dataset_files(out_dir: Path, *, bids_dir: Path, command: str) -> None:
@@ -74,7 +86,7 @@ def init_derivatives_wf(
     A file each, in patient space but for the last two: t1w_preproc, brain_mask, tumor_probseg
     (unless ``user_mask``), tumor_mask, dilated_mask, t1w_inpainted, std2anat_xfm, anat2std_xfm,
     dseg, inpainted_dseg, dseg_lut, inpainted_dseg_lut, {gm,wm,csf}_probseg, atlas, atlas_lut,
-    regions_tsv, tumor_tsv, std_t1w, std_tumor_mask.
+    regions_tsv, tumor_tsv, quality_tsv, std_t1w, std_tumor_mask.
     """
     raw = [_bids_uri(t1w, bids_dir)]
     masked = [*raw, *([_bids_uri(user_mask, bids_dir)] if user_mask else [])]
@@ -111,7 +123,8 @@ def init_derivatives_wf(
         'atlas_lut': {'atlas': atlas, 'suffix': 'dseg'},
         'atlas': {'atlas': atlas, 'suffix': 'dseg', 'meta_dict': labels},
         'regions_tsv': {'atlas': atlas, 'desc': 'tumor', 'suffix': 'morph'},
-        'tumor_tsv': {'desc': 'tumor', 'suffix': 'morph', 'meta_dict': MORPH_COLUMNS},
+        'tumor_tsv': {'desc': 'tumor', 'suffix': 'morph', 'meta_dict': morph_columns(tpl)},
+        'quality_tsv': {'desc': 'qc', 'suffix': 'morph', 'meta_dict': MEASURES},
     }
     if user_mask is None:
         outputs['tumor_probseg'] = {'suffix': 'probseg', 'label': 'tumor', 'meta_dict': labels}

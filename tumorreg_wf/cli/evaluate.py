@@ -1,0 +1,162 @@
+"""tumorreg-evaluate: measure the networks on data with known answers."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from tumorreg_wf import __version__
+from tumorreg_wf.bids import REFERENCES
+from tumorreg_wf.cli.parser import device_name, positive
+from tumorreg_wf.cli.run import resolve_device
+from tumorreg_wf.errors import TumorregError
+
+MODALITIES = ('T1w+FLAIR', 'T1w')
+METHODS = ('mean', 'biharmonic', 'mirror', 'paper', 'default')
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
+    parser = argparse.ArgumentParser(
+        prog='tumorreg-evaluate',
+        fromfile_prefix_chars='@',
+        description='Measure the networks on data with known answers. Written are a table (TSV), '
+        'what was run (JSON), a summary (Markdown) and figures.',
+    )
+    parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
+    questions = parser.add_subparsers(dest='question', required=True)
+
+    segmentation = questions.add_parser(
+        'segmentation', help='is the tumour found?',
+        description='Compare the tumours found with references.',
+    )  # fmt: skip
+    segmentation.add_argument(
+        'data', type=Path, metavar='DATA',
+        help='BIDS dataset of skull-stripped T1w and FLAIR, with references in '
+        + REFERENCES.replace('%', '%%'),
+    )  # fmt: skip
+    segmentation.add_argument(
+        '--no-tumor', type=Path, nargs='+', default=[], metavar='DATASET',
+        help='BIDS datasets of people without a tumour: all that is found there is wrong, but '
+        'for lesions of other kinds marked in '
+        + REFERENCES.replace('tumor', 'lesion'),
+    )  # fmt: skip
+    segmentation.add_argument(
+        '--modalities', nargs='+', choices=MODALITIES, default=MODALITIES[:1],
+        help='images the network sees (default: T1w+FLAIR; T1w where there is no FLAIR)',
+    )  # fmt: skip
+    segmentation.add_argument(
+        '--weights', nargs='+', default=[None], metavar='W',
+        help='weights to measure: names, files or folders (default: the packaged ones)',
+    )  # fmt: skip
+
+    inpainting = questions.add_parser(
+        'inpainting', help='is normal tissue recovered?',
+        description='Cut holes of the shapes of tumours out of healthy brains, fill them with '
+        'every method, and compare with what was there.',
+    )  # fmt: skip
+    inpainting.add_argument(
+        'data', type=Path, metavar='HEALTHY',
+        help='BIDS dataset of skull-stripped T1w without lesions',
+    )  # fmt: skip
+    inpainting.add_argument(
+        '--shapes', type=Path, required=True, metavar='FOLDER',
+        help='tumour label volumes that lend their shapes',
+    )  # fmt: skip
+    inpainting.add_argument(
+        '--shape-range', type=positive, nargs=2, metavar=('FIRST', 'LAST'),
+        help='use only these of the label volumes, by name, counted from 1',
+    )  # fmt: skip
+    inpainting.add_argument(
+        '--scale', type=_scale, nargs='+', default=[1.0], metavar='S',
+        help='sizes the shapes are brought to, such as 1 0.5 for their own size and half of it '
+        '(default: 1)',
+    )  # fmt: skip
+    inpainting.add_argument(
+        '--holes-per-subject', type=positive, default=1, metavar='N',
+        help='holes in each participant at each scale, one at a time (default: 1)',
+    )  # fmt: skip
+    inpainting.add_argument(
+        '--methods', nargs='+', choices=METHODS, default=METHODS, help='default: all'
+    )
+    inpainting.add_argument(
+        '--weights', nargs='+', default=[], metavar='W', help='further weights: files or folders'
+    )
+    inpainting.add_argument('--random-seed', type=positive, default=1, metavar='S')
+
+    for question in (segmentation, inpainting):
+        question.add_argument('out', type=Path, metavar='OUT', help='folder for the results')
+        question.add_argument(
+            '--participant-label', nargs='+', default=[], metavar='LABEL',
+            help='participants of the dataset, or @FILE with one on each line (default: all)',
+        )  # fmt: skip
+        question.add_argument(
+            '--device', type=device_name, default='auto', metavar='{auto,cpu,cuda[:N]}',
+            help='where the networks run (default: auto, a GPU where there is one)',
+        )  # fmt: skip
+        question.add_argument(
+            '--omp-nthreads', type=positive, metavar='N', help='CPU threads (default: all cores)'
+        )
+    return parser
+
+
+def _scale(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0.1 <= number <= 2:
+        raise argparse.ArgumentTypeError(f'{value}: a factor from 0.1 to 2 is needed')
+    return number
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; see ``tumorreg-evaluate --help``."""
+    argv = sys.argv[1:] if argv is None else argv
+    opts = get_parser().parse_args(argv)
+    try:
+        _evaluate(opts, shlex.join(['tumorreg-evaluate', *argv]))
+    except TumorregError as error:
+        print(f'tumorreg-evaluate: {error}', file=sys.stderr)
+        return 1
+    print(opts.out.resolve())
+    return 0
+
+
+def _evaluate(opts: argparse.Namespace, command: str) -> None:
+    import torch
+
+    if opts.omp_nthreads:
+        torch.set_num_threads(opts.omp_nthreads)
+    common = {
+        'participants': opts.participant_label,
+        'weights': opts.weights,
+        'device': resolve_device(opts.device),
+        'command': command,
+    }
+    if opts.question == 'segmentation':
+        from tumorreg_wf.evaluation.segmentation import evaluate_segmentation
+
+        evaluate_segmentation(
+            opts.data, opts.out, no_tumor=opts.no_tumor, modalities=opts.modalities, **common
+        )
+    else:
+        from tumorreg_wf.evaluation.inpainting import evaluate_inpainting
+
+        evaluate_inpainting(
+            opts.data,
+            opts.out,
+            shapes=opts.shapes,
+            shape_range=opts.shape_range,
+            scales=opts.scale,
+            holes_per_subject=opts.holes_per_subject,
+            methods=opts.methods,
+            seed=opts.random_seed,
+            **common,
+        )
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Figures of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+REFERENCE, FOUND = '#00c8ff', '#ff5a36'
+
+#: Rows of a panel.
+MOST_ROWS = 6
+
+
+class Picture(NamedTuple):
+    """Slices (X, Y) of one case, axis 0 from left to right, axis 1 from back to front.
+
+    Attributes
+    ----------
+    title : what is written at its left.
+    rank : where it comes among the others.
+    slices : (name, image, masks outlined: reference and found) from left to right.
+    """
+
+    title: str
+    rank: float
+    slices: Sequence[tuple[str, np.ndarray, Sequence[np.ndarray]]]
+
+
+def draw_distribution(
+    table: pd.DataFrame, value: str, label: str, by: str, hue: str, path: Path
+) -> None:
+    """Draw a dot per row of a table, and the median, by group and side by side by ``hue``.
+
+    Parameters
+    ----------
+    table : a row per measurement; groups and hues come in its order.
+    value, label : column drawn, and what the axis says.
+    by, hue : columns of the groups and of the colours.
+    path : PNG file.
+    """
+    groups, hues = table[by].unique(), table[hue].unique()
+    figure = Figure(figsize=(2 + 0.35 * len(groups) * (1 + len(hues)), 4.5), layout='constrained')
+    axes = figure.subplots()
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(hues):
+        colour = f'C{number % 10}'
+        for position, group in enumerate(groups):
+            values = table.loc[(table[by] == group) & (table[hue] == name), value]
+            values = values[np.isfinite(values)]
+            middle = position + 0.8 * ((number + 0.5) / len(hues) - 0.5)
+            width = 0.3 / len(hues)
+            across = middle + width * rng.uniform(-0.7, 0.7, len(values))
+            axes.plot(across, values, 'o', ms=4, color=colour, alpha=0.6, markeredgewidth=0)
+            if len(values):
+                axes.hlines(values.median(), middle - width, middle + width, colour, lw=2)
+        axes.plot([], [], 's', color=colour, label=name)
+    counts = table.groupby(by, observed=True).size() // len(hues)
+    axes.set_xticks(range(len(groups)), [f'{group}\nn = {counts[group]}' for group in groups])
+    axes.set_ylabel(label)
+    axes.grid(axis='y', alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.legend(loc='outside upper center', ncols=min(len(hues), 4), frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_panel(pictures: Sequence[Picture], path: Path) -> None:
+    """Draw pictures below each other, those of lowest rank first; all have the same columns.
+
+    Parameters
+    ----------
+    pictures : at most :data:`MOST_ROWS` are drawn; none, and there is no figure.
+    path : PNG file.
+    """
+    if not pictures:
+        return
+    pictures = sorted(pictures, key=lambda picture: picture.rank)[:MOST_ROWS]
+    columns = len(pictures[0].slices)
+    figure = Figure(figsize=(2.2 * columns + 0.4, 2.7 * len(pictures)), layout='constrained')
+    figure.patch.set_facecolor('black')
+    grid = figure.subplots(len(pictures), columns, squeeze=False)
+    for number, (row, picture) in enumerate(zip(grid, pictures, strict=True)):
+        for axes, (name, image, masks) in zip(row, picture.slices, strict=True):
+            axes.imshow(image.T, cmap='gray', origin='lower', vmin=0, vmax=1)
+            for mask, colour in zip(masks, (REFERENCE, FOUND), strict=False):
+                if mask.any():
+                    axes.contour(mask.T, levels=[0.5], colors=colour, linewidths=0.9)
+            axes.set(xticks=[], yticks=[])
+            if number == 0:
+                axes.set_title(name, color='white', fontsize=10)
+        row[0].set_ylabel(picture.title, color='white', fontsize=9)
+    figure.savefig(path, dpi=110)
+
+
+def spread(pictures: Sequence[Picture]) -> list[Picture]:
+    """Pick pictures evenly from the lowest rank to the highest."""
+    ordered = sorted(pictures, key=lambda picture: picture.rank)
+    wanted = np.linspace(0, len(ordered) - 1, min(MOST_ROWS, len(ordered)))
+    return [ordered[round(index)] for index in wanted]

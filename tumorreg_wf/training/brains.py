@@ -1,0 +1,142 @@
+"""Healthy brains to simulate patients from: a template, T1w images, anatomical label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+from scipy import ndimage
+
+from tumorreg_wf.bids import check_dataset
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import bounding_box, load_image, to_network_grid, voxel_spacing
+from tumorreg_wf.intensity import require_stripped, stripped_brain_mask
+from tumorreg_wf.shapes import deep_voxels, place_shape, read_shape
+from tumorreg_wf.template import packaged_images
+from tumorreg_wf.training.anatomy import WHITE, WM, strip_labels, tissues_from_labels
+from tumorreg_wf.training.fields import Spacing, random_deformation, warp
+from tumorreg_wf.training.growth import random_tumor
+from tumorreg_wf.training.simulate import (
+    SimulatedPatient,
+    patient_from_labels,
+    simulate_patient,
+    tissues_from_t1w,
+)
+
+#: Voxel size of patients made from T1w images and label maps, mm.
+SPACING = (1.0, 1.0, 1.0)
+#: Black around their brains, mm; more than a deformation moves them.
+MARGIN = 12
+#: T1w intensity of the template's brightest white matter.
+BRIGHTEST = 800
+
+
+def find_healthy(dataset: Path) -> list[Path]:
+    """T1w images of a BIDS dataset, by name."""
+    check_dataset(dataset)
+    found = sorted(Path(dataset).glob('sub-*/anat/*_T1w.nii.gz'))
+    if not found:
+        raise TumorregError(f'{dataset}: no sub-X/anat/*_T1w.nii.gz here.')
+    return found
+
+
+def patient_from_template(
+    rng: np.random.Generator, shapes: Sequence[Path] = ()
+) -> tuple[SimulatedPatient, np.ndarray]:
+    """Deform nilearn's MNI152 template and put a typical tumour into it.
+
+    Parameters
+    ----------
+    rng
+        Decides all.
+    shapes
+        Label volumes of tumours; one is grown if there are none.
+
+    Returns
+    -------
+    patient, affine
+    """
+    images = packaged_images()
+    affine = images[0].affine
+    t1w, gm, wm, mask = (image.get_fdata(dtype=np.float32) for image in images)
+    mask = mask > 0
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    deformation = random_deformation(mask.shape, spacing, rng)
+    # An average of many brains is blurred: give back the edges a single brain has.
+    t1w = t1w * mask / t1w.max()
+    t1w = t1w + 0.6 * (t1w - ndimage.gaussian_filter(t1w, 1 / spacing))
+    brain = warp(mask, deformation, spacing, np.ones(mask.shape, bool), order=1) > 0.5
+    t1w = BRIGHTEST * warp(np.clip(t1w, 0, 1.1), deformation, spacing, brain, order=3)
+    gm, wm = (warp(p, deformation, spacing, brain, order=1) for p in (gm, wm))
+    tissues = np.where(brain, 1 + np.argmax([gm, wm, 1 - gm - wm], axis=0), 0).astype(np.uint8)
+    tumor = _tumor(tissues, spacing, rng, shapes, (30, 80))
+    return simulate_patient(t1w, tissues, tumor, spacing, rng), affine
+
+
+def patient_from_t1w(
+    path: Path, rng: np.random.Generator, shapes: Sequence[Path] = ()
+) -> tuple[SimulatedPatient, np.ndarray]:
+    """Deform a skull-stripped healthy T1w and put any tumour into it, at 1 mm.
+
+    Parameters and results are those of :func:`patient_from_template`.
+    """
+    image = load_image(path)
+    data = image.get_fdata(dtype=np.float32)
+    require_stripped(data, voxel_spacing(image), path)
+    brain_image = nb.Nifti1Image(stripped_brain_mask(data).astype(np.float32), image.affine)
+    image, brain_image = (to_network_grid(i, spacing=SPACING[0]) for i in (image, brain_image))
+    brain = brain_image.get_fdata() >= 0.5
+    box, affine = _around(brain, image.affine)
+    t1w, brain = (np.pad(array[box], MARGIN) for array in (image.get_fdata() * brain, brain))
+    deformation = random_deformation(brain.shape, SPACING, rng)
+    brain = warp(brain, deformation, SPACING, np.ones(brain.shape, bool), order=0)
+    t1w = warp(t1w, deformation, SPACING, brain, order=3)
+    tissues = tissues_from_t1w(t1w, brain)
+    t1w *= WHITE / np.median(t1w[tissues == WM])
+    tumor = _tumor(tissues, SPACING, rng, shapes, (5, 120))
+    return simulate_patient(t1w, tissues, tumor, SPACING, rng, wild=True), affine
+
+
+def patient_from_anatomy(
+    path: Path, rng: np.random.Generator, shapes: Sequence[Path] = ()
+) -> tuple[SimulatedPatient, np.ndarray]:
+    """Deform an anatomical label map, make up its images and put any tumour in, at 1 mm.
+
+    Parameters and results are those of :func:`patient_from_template`.
+    """
+    image = to_network_grid(load_image(path), spacing=SPACING[0], order=0)
+    labels = strip_labels(image.get_fdata(dtype=np.float32).astype(np.int32), SPACING)
+    if not labels.any():
+        raise TumorregError(f'{path}: no FreeSurfer labels of a brain (2, 3, 41, 42 ...).')
+    box, affine = _around(labels > 0, image.affine)
+    labels = np.pad(labels[box], MARGIN)
+    everywhere = np.ones(labels.shape, bool)
+    deformation = random_deformation(labels.shape, SPACING, rng)
+    labels = warp(labels, deformation, SPACING, everywhere, order=0)
+    tumor = _tumor(tissues_from_labels(labels), SPACING, rng, shapes, (5, 120))
+    return patient_from_labels(labels, tumor, SPACING, rng), affine
+
+
+def _tumor(
+    tissues: np.ndarray,
+    spacing: Spacing,
+    rng: np.random.Generator,
+    shapes: Sequence[Path],
+    volumes: tuple[float, float],
+) -> np.ndarray:
+    """A given shape somewhere in a brain, or one grown there to a volume (ml) of a range."""
+    if not shapes:
+        return random_tumor(tissues, spacing, rng, volume_ml=rng.uniform(*volumes))
+    shape = read_shape(shapes[int(rng.integers(len(shapes)))], spacing=float(spacing[0]))
+    brain = tissues > 0
+    return place_shape(shape, brain, 2 * deep_voxels(brain[::2, ::2, ::2]), rng)
+
+
+def _around(mask: np.ndarray, affine: np.ndarray) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The box of a mask, and the affine of what is cut there and padded by the margin."""
+    box = bounding_box(mask)
+    affine = affine.copy()
+    affine[:3, 3] = nb.affines.apply_affine(affine, [side.start - MARGIN for side in box])
+    return box, affine

@@ -1,0 +1,72 @@
+"""How each network is trained unless the user says otherwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tumorreg_wf.errors import TumorregError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a training.
+
+    Attributes
+    ----------
+    architecture : class name of the network.
+    width : channels of its first level.
+    batch : slices or cubes in a batch.
+    learning_rate : of Adam at the first step.
+    steps : number of steps.
+    fine_tuning_rate : see :func:`tumorreg_wf.training.loop.train`.
+    dice : whether the segmentation loss has soft Dice besides cross-entropy.
+    with_features : whether losses (5) to (7) take the packaged feature network where no other
+        is named; without, they are left out then.
+    """
+
+    architecture: str
+    width: int
+    batch: int
+    learning_rate: float
+    steps: int
+    fine_tuning_rate: float | None = None
+    dice: bool = True
+    with_features: bool = False
+
+
+#: For each task, the default first.
+RECIPES = {
+    'segmentation': (
+        Recipe('SlabUNet', width=24, batch=16, learning_rate=2e-3, steps=10_000),
+        Recipe('UNet', width=24, batch=16, learning_rate=2e-3, steps=10_000),
+    ),
+    'inpainting': (
+        Recipe('PConvUNet3D', width=24, batch=2, learning_rate=2e-3, steps=10_000),
+        Recipe('PConvNet', width=32, batch=6, learning_rate=1e-3, steps=10_000),
+    ),
+}
+
+#: The settings of the original method.
+PAPER = {
+    'segmentation': Recipe('UNet', 24, 6, 2e-4, 30_000, fine_tuning_rate=5e-5, dice=False),
+    'inpainting': Recipe(
+        'PConvNet', 32, 6, 2e-4, 30_000, fine_tuning_rate=5e-5, with_features=True
+    ),
+}
+
+
+def choose_recipe(task: str, preset: str | None, **wanted) -> Recipe:
+    """Settings of a preset (``'paper'``) or of an architecture, and what the user wants instead.
+
+    Parameters
+    ----------
+    task : ``'segmentation'`` or ``'inpainting'``.
+    preset : ``'paper'``, or None.
+    wanted : fields of :class:`Recipe`; None for what the recipe says.
+    """
+    known = {recipe.architecture: recipe for recipe in RECIPES[task]}
+    architecture = wanted.get('architecture') or RECIPES[task][0].architecture
+    if architecture not in known:
+        raise TumorregError(f'--architecture {architecture}: {task} takes {" or ".join(known)}.')
+    recipe = PAPER[task] if preset == 'paper' else known[architecture]
+    return replace(recipe, **{key: value for key, value in wanted.items() if value is not None})

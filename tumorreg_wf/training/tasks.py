@@ -1,0 +1,159 @@
+"""What a network learns from and is judged by: batches, losses and measures of each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import nibabel as nb
+import numpy as np
+from torch import Tensor, nn
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import dilate_mask
+from tumorreg_wf.measures import dice
+from tumorreg_wf.models.inference import SIZE_MULTIPLE, inpaint, segment
+from tumorreg_wf.shapes import deep_voxels, place_shape
+from tumorreg_wf.training import losses
+from tumorreg_wf.training.batches import InpaintingCubes, InpaintingSlices, SegmentationSlabs
+from tumorreg_wf.training.cohort import Cohort
+from tumorreg_wf.training.datasets import Case
+from tumorreg_wf.training.recipes import Recipe
+
+#: In-plane size of training slices, mm: a whole brain for segmentation, a hole's
+#: surroundings for inpainting.
+FIELD_OF_VIEW = {'segmentation': (160, 192), 'inpainting': (128, 128)}
+
+#: Edge of the cubes that networks over volumes are trained on, voxels.
+CUBE = 96
+
+#: How often the slices to segment are of patients, of healthy brains and of simulated patients.
+SHARES = (0.7, 0.1, 0.2)
+
+#: Holes to be judged by are at least as large, mm^3.
+SMALLEST_HOLE = 1000.0
+
+#: Grey values between these percentiles of the brain are what PSNR takes for their range.
+PERCENTILES = (0.5, 99.5)
+
+Measure = Callable[[nn.Module], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What :func:`tumorreg_wf.training.loop.train` needs to know of a task.
+
+    Attributes
+    ----------
+    batches, loss : as it takes them.
+    measure : judges a network on the cases held out, as in use.
+    unit : what the measure is.
+    """
+
+    batches: Callable[[np.random.Generator], tuple[Tensor, ...]]
+    loss: Callable[..., dict[str, Tensor]]
+    measure: Measure
+    unit: str
+
+
+def segmentation_task(network: nn.Module, recipe: Recipe, cohort: Cohort, device: str) -> Task:
+    """Learn to find tumours; judged by Dice."""
+    size = _slice_size('segmentation', cohort.spacing)
+    groups = zip((cohort.patients, cohort.healthy, cohort.simulated), SHARES, strict=True)
+    offsets = [round(offset / cohort.spacing) for offset in network.offsets]
+    batches = SegmentationSlabs(list(groups), offsets=offsets, size=size, batch=recipe.batch)
+
+    def loss(forward, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        terms = losses.segmentation_loss(forward(images), targets)
+        return terms if recipe.dice else {**terms, 'total': terms['cross_entropy']}
+
+    def measure(network: nn.Module) -> dict[str, float]:
+        figures = {}
+        for case in cohort.held_out:
+            t1w, brain = (_image(array, cohort.spacing) for array in (case.t1w, case.brain))
+            flair = None if case.flair is None else _image(case.flair, cohort.spacing)
+            _, found = segment(network, t1w, flair, brain, spacing=cohort.spacing, device=device)
+            figures[case.name] = dice(found, case.tumor)
+        return figures
+
+    return Task(batches, loss, measure, 'Dice')
+
+
+def inpainting_task(
+    network: nn.Module, recipe: Recipe, cohort: Cohort, device: str, features: Callable | None
+) -> Task:
+    """Learn to recover normal tissue; judged by the PSNR in one hole per case.
+
+    The peak is the range of grey values in the brain, :data:`PERCENTILES`.
+    """
+    brains, spacing = cohort.patients + cohort.healthy, cohort.spacing
+    batches: InpaintingCubes | InpaintingSlices
+    volumes = network.dimensions == 3
+    if volumes:
+        batches = InpaintingCubes(
+            brains, cohort.shapes, spacing=spacing, size=CUBE, batch=recipe.batch
+        )
+    else:
+        batches = InpaintingSlices(
+            brains,
+            cohort.shapes,
+            spacing=spacing,
+            size=_slice_size('inpainting', spacing),
+            batch=recipe.batch,
+        )
+
+    def loss(forward, images: Tensor, masks: Tensor, truth: Tensor, valid: Tensor):
+        output = forward(images, masks)
+        if volumes:
+            return losses.recovery_loss(output, truth, masks[:, :1], valid)
+        return losses.inpainting_loss(output, truth, masks[:, :1], valid, features)
+
+    tumors = [dilate_mask(case.tumor, np.full(3, spacing), 5.0) for case in cohort.held_out]
+    holes = [
+        draw_hole(case, tumor, batches.shapes, spacing, np.random.default_rng(number))
+        for number, (case, tumor) in enumerate(zip(cohort.held_out, tumors, strict=True))
+    ]
+
+    def measure(network: nn.Module) -> dict[str, float]:
+        figures = {}
+        for case, tumor, hole in zip(cohort.held_out, tumors, holes, strict=True):
+            images = [_image(array, spacing) for array in (case.t1w, hole | tumor, case.brain)]
+            recovered = inpaint(network, *images, spacing=spacing, device=device)
+            truth = case.t1w.astype(np.float32)
+            low, high = np.percentile(truth[case.brain], PERCENTILES)
+            error = np.clip(recovered[hole], low, high) - np.clip(truth[hole], low, high)
+            figures[case.name] = float(
+                20 * np.log10((high - low) / np.sqrt(np.mean(np.square(error))))
+            )
+        return figures
+
+    return Task(batches, loss, measure, 'PSNR in the hole, dB')
+
+
+def draw_hole(
+    case: Case,
+    tumor: np.ndarray,
+    shapes: list[np.ndarray],
+    spacing: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Lay one of some shapes over the normal tissue of a brain (bool, on the case's grid)."""
+    centres = deep_voxels(case.brain & ~tumor)
+    for _ in range(100):
+        shape = shapes[rng.integers(len(shapes))]
+        hole = place_shape(shape, case.brain, centres, rng) & ~tumor
+        if hole.sum() * spacing**3 >= SMALLEST_HOLE:
+            return hole
+    raise TumorregError(f'{case.name}: no room for a hole to be judged by.')
+
+
+def _slice_size(task: str, spacing: float) -> tuple[int, int]:
+    height, width = (
+        -(-int(mm / spacing) // SIZE_MULTIPLE) * SIZE_MULTIPLE for mm in FIELD_OF_VIEW[task]
+    )
+    return height, width
+
+
+def _image(array: np.ndarray, spacing: float) -> nb.Nifti1Image:
+    """An array of the network grid as an image; its place does not matter."""
+    return nb.Nifti1Image(array.astype(np.float32), np.diag([spacing] * 3 + [1.0]))
