@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tumorreg_wf.images import bounding_box
+
+#: Edge of the windows in which structural similarity is computed, voxels.
+SSIM_WINDOW = 7
+
 
 def segmentation_loss(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Binary cross-entropy, as in the paper, plus soft Dice over the batch.
@@ -74,7 +79,12 @@ def recovery_loss(output: Tensor, truth: Tensor, mask: Tensor, valid: Tensor) ->
     hole, known = (1 - mask) * valid, mask * valid
     composed = torch.where(hole > 0, output, truth)
     difference = output - truth
-    similarity = structural_similarity(composed, truth)
+    similarity = torch.ones_like(truth)
+    for n in range(len(hole)):  # slow, and of interest in the holes alone
+        box = (..., *bounding_box(hole[n, 0].cpu().numpy() > 0, margin=SSIM_WINDOW - 1))
+        similarity[n : n + 1][box] = structural_similarity(
+            composed[n : n + 1][box], truth[n : n + 1][box]
+        )
 
     def mean(values: Tensor, where: Tensor) -> Tensor:
         axes = (1, 2, 3, 4)  # every hole counts alike, however large
@@ -93,7 +103,7 @@ def recovery_loss(output: Tensor, truth: Tensor, mask: Tensor, valid: Tensor) ->
 
 
 def structural_similarity(x: Tensor, y: Tensor, span: float = 5.0) -> Tensor:
-    """SSIM map (Wang et al. 2004) of volumes (N, 1, X, Y, Z) in windows of 7 voxels.
+    """SSIM map (Wang et al. 2004) of volumes (N, 1, X, Y, Z) in windows of :data:`SSIM_WINDOW`.
 
     Parameters
     ----------
@@ -103,7 +113,7 @@ def structural_similarity(x: Tensor, y: Tensor, span: float = 5.0) -> Tensor:
     def local(values: Tensor) -> Tensor:
         for axis in range(3):  # one axis after the other: 21 sums per voxel, not 343
             window, padding = [1, 1, 1], [0, 0, 0]
-            window[axis], padding[axis] = 7, 3
+            window[axis], padding[axis] = SSIM_WINDOW, SSIM_WINDOW // 2
             values = F.avg_pool3d(values, window, stride=1, padding=padding)
         return values
 
