@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import shtab
 
-
 PAGE = Path(__file__).parents[2] / 'docs' / 'commands.md'
 COMMANDS = re.findall(r'--prefix (\w+) ([\w.]+) > \$folder/([\w-]+)', PAGE.read_text())
 
