@@ -1,10 +1,10 @@
-# `make demo` and `make test` each set up everything they need in .venv.
+# Each target sets up everything it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test slow clean
+.PHONY: demo test slow docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -22,6 +22,16 @@ test: .venv/installed-test
 slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow
 
+# Warnings are errors.
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "Documentation: $(CURDIR)/docs/_build/index.html"
+
+dist: .venv/installed-dev
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
 .venv/installed: $(METADATA)
 	$(PYTHON) -m venv .venv
 	@echo 'Installing into .venv, this takes a few minutes'
@@ -32,5 +42,13 @@ slow: .venv/installed-test
 	$(INSTALL) -e '.[test]'
 	touch $@
 
+.venv/installed-docs: .venv/installed
+	$(INSTALL) -e '.[docs]'
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build demo dist *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build demo dist docs/_build docs/_made *.egg-info

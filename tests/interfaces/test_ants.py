@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tumorreg_wf.interfaces.ants import ApplyTransforms, N4BiasFieldCorrection, Registration
+from tumorreg_wf.interfaces.ants import (
+    ApplyTransforms,
+    JacobianDeterminant,
+    N4BiasFieldCorrection,
+    Registration,
+)
 from tumorreg_wf.workflows.ants import ants_settings, seed_node
 
 
@@ -90,6 +95,20 @@ def test_n4_flattens_a_bias_field(brains):
         return abs(np.polyfit(np.nonzero(inside)[1], ratio, 1)[0])
 
     assert slope(out) < 0.5 * slope(data * ramp)
+
+
+def test_log_jacobian_of_a_scaling(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    where = np.moveaxis(np.indices((12, 12, 12)), 0, -1).astype(np.float32)
+    # displacement of a zoom by 1.1 about 0, one vector per voxel, as ITK stores it
+    field = nb.Nifti1Image(0.1 * where[:, :, :, None, :], np.diag([-1, -1, 1, 1]))
+    field.header.set_intent('vector')
+    field.to_filename('warp.nii.gz')
+    node = JacobianDeterminant(
+        imageDimension=3, deformationField='warp.nii.gz', doLogJacobian=1, outputImage='out.nii.gz'
+    )
+    found = nb.load(node.run().outputs.jacobian_image).get_fdata()[2:-2, 2:-2, 2:-2]
+    np.testing.assert_allclose(found, 3 * np.log(1.1), atol=1e-4)
 
 
 def test_a_failing_program_stops_its_node(brains, tmp_path, monkeypatch):

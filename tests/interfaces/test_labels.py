@@ -1,6 +1,22 @@
+import nibabel as nb
 import numpy as np
+import pandas as pd
+import pytest
 
-from tumorreg_wf.interfaces.labels import label_tissues
+from tumorreg_wf.interfaces.labels import LabelTissues, TumorTables, label_tissues
+
+
+@pytest.fixture
+def save(tmp_path, monkeypatch):
+    """A function that writes an image of 2 mm; interfaces run in the same folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, data):
+        path = tmp_path / f'{name}.nii.gz'
+        nb.Nifti1Image(np.asarray(data, np.float32), np.diag([2, 2, 2, 1])).to_filename(path)
+        return str(path)
+
+    return write
 
 
 def test_tissues_with_and_without_the_tumour():
@@ -15,3 +31,50 @@ def test_tissues_with_and_without_the_tumour():
     assert dseg.ravel().tolist() == [1, 7, 2, 3, 3, 0]
     assert healthy.ravel().tolist() == [1, 1, 2, 3, 3, 0]
     np.testing.assert_allclose(probabilities.sum(0).ravel(), [1, 0, 1, 1, 1, 0], atol=1e-6)
+
+
+def test_label_tissues_alone(save):
+    gm = np.linspace(0, 1, 64).reshape(4, 4, 4)
+    tumor = gm > 0.8
+    outputs = (
+        LabelTissues(
+            in_files=[save('gm', gm), save('wm', 1 - gm), save('csf', 0 * gm)],
+            brain_mask=save('brain', np.ones_like(gm)),
+            tumor_mask=save('tumor', tumor),
+        )
+        .run()
+        .outputs
+    )
+    dseg = np.asanyarray(nb.load(outputs.out_dseg).dataobj)
+    healthy = np.asanyarray(nb.load(outputs.out_healthy_dseg).dataobj)
+    np.testing.assert_array_equal(dseg == 7, tumor)
+    np.testing.assert_array_equal(healthy, np.where(gm > 0.5, 1, 2))
+    table = pd.read_csv(outputs.out_lut, sep='\t')
+    assert set(np.unique(dseg)) <= {0, *table['index']}
+    assert nb.load(outputs.out_gm).get_fdata()[tumor].max() == 0
+
+
+def test_tumor_tables_alone(save, tmp_path):
+    tumor, atlas = np.zeros((6, 6, 6)), np.zeros((6, 6, 6))
+    tumor[1:3, 1:3, 1:3] = 1
+    atlas[:3], atlas[3:] = 1, 2
+    lut = tmp_path / 'lut.tsv'
+    lut.write_text('index\tname\n1\tnear\n2\tfar\n')
+    outputs = (
+        TumorTables(
+            tumor_mask=save('tumor', tumor),
+            std_tumor_mask=save('std', tumor),
+            atlas=save('atlas', atlas),
+            atlas_lut=str(lut),
+            template_name='TPL',
+        )
+        .run()
+        .outputs
+    )
+    regions = pd.read_csv(outputs.out_regions, sep='\t').set_index('name')
+    assert regions.loc['near', 'tumor_mm3'] == 64
+    assert regions.loc['far', ['tumor_mm3', 'distance_mm']].tolist() == [0, 2]
+    (row,) = pd.read_csv(outputs.out_tumor, sep='\t').to_dict('records')
+    assert (row['volume_mm3'], row['n_regions']) == (64, 1)
+    assert (row['centroid_x'], row['centroid_TPL_x']) == (3, 3)
+    assert outputs.notes == []

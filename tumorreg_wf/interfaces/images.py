@@ -156,7 +156,7 @@ class _NormalizeInputSpec(_ApplyMaskInputSpec):
 class NormalizeIntensity(SimpleInterface):
     """Histogram matching to a reference, then z-score, both within the brain.
 
-    See :func:`tumorreg_wf.intensity.normalize`.
+    What is computed is in ``tumorreg_wf.intensity.normalize``.
     """
 
     input_spec = _NormalizeInputSpec

@@ -138,7 +138,7 @@ class TumorTables(SimpleInterface):
             path = os.path.join(runtime.cwd, f'{field}.tsv')
             table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
             self._results[f'out_{field}'] = path
-        self._results['out_lut'] = shutil.copy(self.inputs.atlas_lut, runtime.cwd)
+        self._results['out_lut'] = self.inputs.atlas_lut
         self._results['notes'] = [] if tumor.any() else [
             'No tumour was found: nothing was replaced, and the atlas was registered to the '
             'T1w as it is.'

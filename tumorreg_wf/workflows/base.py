@@ -70,7 +70,15 @@ def workflow_name(anatomy: Anatomy) -> str:
 def init_anatomy_wf(
     settings: Settings, anatomy: Anatomy, template: Template, weights: dict[str, Weights]
 ) -> Workflow:
-    """Build the workflow of one T1w: all stages, derivatives and figures."""
+    """Build the workflow of one T1w: all stages, derivatives and figures.
+
+    Parameters
+    ----------
+    settings : of the run.
+    anatomy : the T1w and what goes with it.
+    template : from :func:`tumorreg_wf.template.load_template`.
+    weights : of ``'segmentation'`` and ``'inpainting'``.
+    """
     has_flair, given = anatomy.flair is not None, anatomy.tumor_mask
     threads, seed = settings.omp_nthreads, settings.random_seed
     workflow = Workflow(name=workflow_name(anatomy))

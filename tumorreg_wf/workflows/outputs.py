@@ -83,10 +83,18 @@ def init_derivatives_wf(
 
     Inputs
     ------
-    A file each, in patient space but for the last two: t1w_preproc, brain_mask, tumor_probseg
-    (unless ``user_mask``), tumor_mask, dilated_mask, t1w_inpainted, std2anat_xfm, anat2std_xfm,
-    dseg, inpainted_dseg, dseg_lut, inpainted_dseg_lut, {gm,wm,csf}_probseg, atlas, atlas_lut,
-    regions_tsv, tumor_tsv, quality_tsv, std_t1w, std_tumor_mask.
+    t1w_preproc, t1w_inpainted, brain_mask, tumor_mask, dilated_mask, tumor_probseg
+        Images in patient space; no ``tumor_probseg`` where ``user_mask`` is given.
+    dseg, inpainted_dseg, gm_probseg, wm_probseg, csf_probseg, atlas
+        Tissues and labels in patient space.
+    dseg_lut, inpainted_dseg_lut, atlas_lut
+        Their look-up tables (TSV).
+    std2anat_xfm, anat2std_xfm
+        Composite transforms (.h5).
+    regions_tsv, tumor_tsv, quality_tsv
+        Tables.
+    std_t1w, std_tumor_mask
+        Images in template space; only where ``std_outputs``.
     """
     raw = [_bids_uri(t1w, bids_dir)]
     masked = [*raw, *([_bids_uri(user_mask, bids_dir)] if user_mask else [])]
