@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tumorreg_wf.training.augment import augment, random_affine, random_matrix, sample
+from tumorreg_wf.training.augment import augment, fade, random_affine, random_matrix, sample
 
 
 class Scripted:
@@ -206,3 +206,15 @@ class TestAugment:
         for seed in range(10):
             out = augment(image, torch.ones_like(image) > 0, np.random.default_rng(seed))
             assert torch.corrcoef(torch.stack([image.ravel(), out.ravel()]))[0, 1] > 0.7
+
+
+def test_faded_tumor():
+    brain = torch.ones(2, 12, 12, dtype=torch.bool)
+    tumor = torch.zeros(2, 12, 12)
+    tumor[:, 3:9, 3:9] = 1
+    channel = 1 + 2 * tumor
+    faded = fade(channel, tumor, brain, 0.25)
+    assert faded[:, 4:8, 4:8].mean() == pytest.approx(1.5)
+    assert torch.equal(faded[:, :2], channel[:, :2])
+    assert torch.equal(fade(channel, tumor, brain, 1.0), channel)
+    assert torch.equal(fade(channel, torch.zeros_like(tumor), brain, 0.5), channel)

@@ -21,7 +21,8 @@ def healthy(patient):
 
 
 class TestSegmentationSlabs:
-    def test_target_is_where_flair_is_bright(self, patient):
+    def test_target_is_where_flair_is_bright(self, patient, monkeypatch):
+        monkeypatch.setattr('tumorreg_wf.training.batches.FADED', 0)
         batches = SegmentationSlabs([([patient], 1)], offsets=[0], size=(40, 64), batch=16)
         images, targets = batches(np.random.default_rng(0))
         assert images.shape == (16, 2, 40, 64) and targets.shape == (16, 1, 40, 64)
@@ -42,6 +43,21 @@ class TestSegmentationSlabs:
         assert 10 < (t1w & ~flair).sum() < 40
         assert 2 < (flair & ~t1w).sum() < 20
         assert (t1w | flair).all()
+
+    def test_some_tumors_show_in_one_image_alone(self, patient, monkeypatch):
+        monkeypatch.setattr(
+            'tumorreg_wf.training.batches.augment', lambda channel, brain, rng: channel
+        )
+        batches = SegmentationSlabs([([patient], 1)], offsets=[0], size=(40, 64), batch=80)
+        images, targets = batches(np.random.default_rng(0))
+        contrasts = []
+        for image, (target,) in zip(images, targets):
+            tumor, brain = target > 0, (image != 0).all(0)
+            if brain.any() and tumor.sum() > 20:
+                contrasts.append(image[:, tumor].mean(1) - image[:, brain & ~tumor].mean(1))
+        t1w, flair = (torch.stack(contrasts) / torch.stack(contrasts).abs().amax(0)).abs().T
+        assert ((t1w < 0.5) & (flair > 0.7)).any() and ((flair < 0.5) & (t1w > 0.7)).any()
+        assert not ((t1w < 0.5) & (flair < 0.5)).any()
 
     def test_patients_without_flair_and_simulated_ones(self, healthy, patient):
         groups = [([healthy], 0.5), ([], 0.3), ([patient], 0.5)]

@@ -148,5 +148,23 @@ def augment(channel: Tensor, brain: Tensor, rng: np.random.Generator) -> Tensor:
     return channel * brain
 
 
+def fade(channel: Tensor, tumor: Tensor, brain: Tensor, keep: float) -> Tensor:
+    """Bring the grey values of a tumour nearer to those of the rest of the brain.
+
+    Parameters
+    ----------
+    channel : normalised slices (K, H, W).
+    tumor : the same shape, in [0, 1].
+    brain : boolean, the same shape.
+    keep : part of the difference of their means that stays; texture stays as it is.
+    """
+    inside, outside = brain & (tumor >= 0.5), brain & (tumor < 0.01)
+    if not inside.any() or not outside.any():
+        return channel
+    difference = channel[inside].mean() - channel[outside].mean()
+    soft = F.avg_pool2d(tumor[:, None], 3, stride=1, padding=1)[:, 0]
+    return channel - (1 - keep) * difference * soft
+
+
 def _resize(volume: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(volume, size, mode='trilinear', align_corners=False)

@@ -13,12 +13,16 @@ from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.models.inference import neighbours
 from tumorreg_wf.shapes import deep_voxels, place_shape
 from tumorreg_wf.symmetry import fit_mirror
-from tumorreg_wf.training.augment import augment, random_affine, random_matrix, sample
+from tumorreg_wf.training.augment import augment, fade, random_affine, random_matrix, sample
 from tumorreg_wf.training.datasets import Case
 
 #: A FLAIR is taken away as often as this, so that a T1w alone has to do; and the T1w, so that
 #: a tumour is found that only the FLAIR shows.
 WITHOUT_FLAIR, WITHOUT_T1W = 0.3, 0.1
+
+#: A tumour is made to stand out less in one of the images as often as this: some show in the
+#: FLAIR or in the T1w alone.
+FADED = 0.4
 
 #: Holes in slices have at least this many pixels.
 SMALLEST_HOLE = 50
@@ -52,7 +56,7 @@ class SegmentationSlabs(Batches):
     Parameters
     ----------
     groups : lists of cases, and how often a slice is drawn from each.
-    offsets : where the K slices seen lie from the one marked, voxels.
+    offsets : where the K slices seen lie from the one marked, voxels; 0 is among them.
     size : height and width, pixels.
     batch : slices in a batch.
     """
@@ -80,15 +84,18 @@ class SegmentationSlabs(Batches):
         if case.flair is not None:
             seen = rng.choice(3, p=[WITHOUT_FLAIR, WITHOUT_T1W, 1 - WITHOUT_FLAIR - WITHOUT_T1W])
             volumes = [{0: case.t1w}, {1: case.flair}, {0: case.t1w, 1: case.flair}][seen]
-        slabs = [neighbours(volume, k, self.offsets) for volume in volumes.values()]
-        stack = np.concatenate([*slabs, case.tumor[None, ..., k]])
-        sampled = random_affine(stack, None, self.size, rng)
+        slabs = [neighbours(volume, k, self.offsets) for volume in (*volumes.values(), case.tumor)]
         count = len(self.offsets)
+        sampled = random_affine(np.concatenate(slabs), None, self.size, rng).split(count)
+        tumor = sampled[-1]
+        faded = rng.integers(len(volumes)) if rng.random() < FADED else None
         image = torch.zeros(2 * count, *self.size)
-        for number, channel in enumerate(volumes):
-            slab = sampled[number * count : (number + 1) * count]
-            image[channel * count : (channel + 1) * count] = augment(slab, slab != 0, rng)
-        return image, (sampled[-1:] >= 0.5).float()
+        for number, (channel, slab) in enumerate(zip(volumes, sampled[:-1], strict=True)):
+            brain = slab != 0
+            if number == faded:  # where nothing else shows the tumour, something of it stays
+                slab = fade(slab, tumor, brain, rng.uniform(0.5 if len(volumes) == 1 else 0, 1))
+            image[channel * count : (channel + 1) * count] = augment(slab, brain, rng)
+        return image, (tumor[self.offsets == 0] >= 0.5).float()
 
 
 class InpaintingBatches(Batches):
