@@ -169,7 +169,9 @@ def _paint(
         painted = [colours.blend(grey, np.array(colours.EDGES), 0.8 * lines) for lines in edges]
         return painted, [(f'rgb{colours.EDGES}', name)]
     if how == 'tissues':
-        keys = [(f'rgb{colour}', tissue) for tissue, colour in colours.TISSUES.values()]
+        keys: list[figures.Key] = [
+            (f'rgb{colour}', tissue) for tissue, colour in colours.TISSUES.values()
+        ]
         return [colours.colour_tissues(grey, over)], keys
     limit = max(float(np.percentile(np.abs(over[brain]), 99)) if brain.any() else 0, 0.05)
     painted = [colours.colour_signed(grey, np.where(brain, over, 0), limit)]
