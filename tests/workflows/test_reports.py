@@ -30,17 +30,20 @@ def wanted_by_report():
     return {part['desc'] for section in spec for part in section['parts']}
 
 
-def make_workflow(tmp_path, **masks):
-    return init_reportlets_wf(
-        out_dir=str(tmp_path / 'out'),
-        template=load_template(None, tmp_path / 'templates'),
-        weights=WEIGHTS,
-        **masks,
-    )
+@pytest.fixture(scope='module')
+def make_workflow(tmp_path_factory):
+    template = load_template(None, tmp_path_factory.mktemp('templates'))
+
+    def make(tmp_path, **given):
+        return init_reportlets_wf(
+            out_dir=str(tmp_path / 'out'), template=template, weights=WEIGHTS, **given
+        )
+
+    return make
 
 
 @pytest.mark.parametrize('flair', ['/raw/flair.nii.gz', None])
-def test_nodes_match_the_report(tmp_path, flair):
+def test_nodes_match_the_report(tmp_path, make_workflow, flair):
     workflow = make_workflow(tmp_path, flair=flair)
     sinks = {name[3:] for name in workflow.list_node_names() if name.startswith('ds_')}
     assert sinks == wanted_by_report()
@@ -48,7 +51,7 @@ def test_nodes_match_the_report(tmp_path, flair):
 
 
 @pytest.mark.parametrize('mask', ['/mine/mask.nii.gz', None])
-def test_provenance(tmp_path, mask):
+def test_provenance(tmp_path, make_workflow, mask):
     workflow = make_workflow(tmp_path, user_mask=mask)
     rows = dict(workflow.get_node('provenance').inputs.rows)
     assert rows['Weights, recovery'].endswith(WEIGHTS['inpainting'].sha256)
@@ -61,7 +64,7 @@ def test_provenance(tmp_path, mask):
 
 
 @pytest.mark.parametrize('empty', [False, True])
-def test_run(tmp_path, empty):
+def test_run(tmp_path, make_workflow, empty):
     out_dir = tmp_path / 'out'
     workflow = make_workflow(tmp_path, flair='/raw/sub-01_FLAIR.nii.gz')
     workflow.base_dir = str(tmp_path / 'work')
