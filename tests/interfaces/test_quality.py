@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.interfaces.quality import MeasureQuality
-from tumorreg_wf.interfaces.reports import read_tsv
 from tumorreg_wf.quality import MEASURES
 
 

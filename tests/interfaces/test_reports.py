@@ -1,4 +1,4 @@
-"""Figures show the tumour where it is, on any grid; tables escape what they show."""
+"""Figures show the tumour where it is, on any grid."""
 
 import base64
 import io
@@ -12,26 +12,11 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.interfaces import figures
-from tumorreg_wf.interfaces.reports import (
-    MAX_ROWS,
-    PlotSlices,
-    RegionsTable,
-    Summary,
-    plot_slices,
-    regions_html,
-    summary_html,
-)
+from tumorreg_wf.interfaces import colours, figures
+from tumorreg_wf.interfaces.reports import PlotSlices, plot_slices
 
 SVG = '{http://www.w3.org/2000/svg}'
 SHAPE = (40, 48, 36)
-TUMOR_ROW = {
-    'volume_mm3': '8500',
-    'hemisphere': 'left',
-    'midline_crossing': 'no',
-    'n_components': '1',
-    'n_regions': '3',
-}
 
 
 def make_images(spacing=(1, 1, 1)):
@@ -107,7 +92,7 @@ def test_orientation_on_disk_does_not_matter(tmp_path, axes):
 def test_contour_lies_on_the_tumor_at_the_left(tmp_path, spacing):
     svg = draw(save(tmp_path / 'in', make_images(spacing), 'LPS'), through='tumor')
     points, picture = read_points(svg, figures.TUMOR)
-    cell = figures.WIDTH // 6
+    cell = figures.WIDTH // 5
     bright = np.argwhere(picture > 200)[:, ::-1] + (0, figures.HEADER)
     assert abs(points[:, 0].min() - bright[:, 0].min()) < 6
     assert np.abs(points[:, 1].max() - bright[:, 1].max()) < 6
@@ -139,7 +124,7 @@ def test_empty_masks(tmp_path, empty):
     for name in empty:
         images[name] = (np.zeros(SHAPE), images[name][1])
     paths = save(tmp_path / 'in', images)
-    svg = draw(paths, through='tumor', over_file=paths['in_file'], over_as='edges', names='ab')
+    svg = draw(paths, through='tumor', over_file=paths['in_file'], over_as=['edges'], names='ab')
     points, picture = read_points(svg, figures.TUMOR)
     assert 'no tumour' in svg
     assert points.size == 0
@@ -154,9 +139,12 @@ def test_overlays(tmp_path, over_as, masked):
     paths = save(tmp_path / 'in', images)
     over = paths.pop('over')
     names = ['below <&>', 'above']
-    root = ET.fromstring(draw(paths, over_file=over, over_as=over_as, masked=masked, names=names))
+    root = ET.fromstring(
+        draw(paths, over_file=over, over_as=[over_as], masked=masked, names=names)
+    )
     below, above = (image.get('href') for image in root.iter(f'{SVG}image'))
     assert (below == above) == (over_as == 'image')  # the same image, scaled
+    assert [layer.get('data-name') for layer in root.iter(f'{SVG}g')][:2] == names
     assert {'below <&>', 'above'} <= {text.text for text in root.iter(f'{SVG}text')}
 
 
@@ -168,7 +156,7 @@ def test_change_is_shown_on_one_grey_scale(tmp_path):
     svg = draw(
         {name: paths[name] for name in NAMES},
         over_file=paths['after'],
-        over_as='change',
+        over_as=['change'],
         names=['before', 'after'],
     )
     before, after = (
@@ -183,7 +171,11 @@ def test_change_is_shown_on_one_grey_scale(tmp_path):
 def test_edges_follow_the_border():
     ball = (np.indices((30, 30, 30)) - 15.0) ** 2
     ball = ball.sum(0) < 100
-    edges = figures.find_edges(ball * 80.0, ball, np.ones(3))
+    for axis, edges in enumerate(colours.find_edges(ball * 80.0, ball, np.ones(3))):
+        check_edges(edges, axis)
+
+
+def check_edges(edges, axis):
     radius = np.sqrt(((np.argwhere(edges) - 15.0) ** 2).sum(1))
     assert edges.sum() > 500
     assert np.all((radius > 8.5) & (radius < 11.5))
@@ -191,7 +183,7 @@ def test_edges_follow_the_border():
 
 def test_signed_colours():
     grey = np.full((3, 1, 1), 128, np.uint8)
-    negative, zero, positive = figures.colour_signed(
+    negative, zero, positive = colours.colour_signed(
         grey, np.array([-9, 0, 9.0]).reshape(3, 1, 1), 1
     )[:, 0, 0].astype(int)
     assert zero.tolist() == [128, 128, 128]
@@ -201,87 +193,80 @@ def test_signed_colours():
 def test_tissue_colours():
     grey = np.zeros((5, 1, 1), np.uint8)
     dseg = np.array([0, 1, 2, 3, 7]).reshape(5, 1, 1)
-    colours = figures.colour_tissues(grey, dseg)[:, 0, 0]
-    assert len(np.unique(colours, axis=0)) == 5
-    assert colours[0].tolist() == [0, 0, 0]
+    painted = colours.colour_tissues(grey, dseg)[:, 0, 0]
+    assert len(np.unique(painted, axis=0)) == 5
+    assert painted[0].tolist() == [0, 0, 0]
 
 
-def test_summary():
-    html = summary_html(
-        TUMOR_ROW,
-        source_file='/data/sub-01/anat/sub-01_T1w.nii.gz',
-        mask_source='mask given by the user: /data/<b>/mask.nii.gz',
-        has_flair=False,
-        template_name='MNI',
-        notes=['touches the <border>'],
+def test_no_edge_fills_a_slice_along_a_border():
+    half = np.zeros((20, 20, 20))
+    half[10:] = 100
+    edges = colours.find_edges(half, np.ones(half.shape, bool), np.ones(3))
+    inner = edges[:, 3:-3, 3:-3, 3:-3]  # the frame of the array is an edge, too
+    assert not inner[0].any()  # slices along the border
+    assert inner[1].any() and inner[2].any()
+
+
+def test_three_planes_in_a_row(tmp_path):
+    svg = draw(save(tmp_path / 'in', make_images()), through='tumor', n_slices=1)
+    assert re.findall(r'([xyz]) = (-?\d+) mm<', svg) == [('z', '5'), ('y', '10'), ('x', '-10')]
+    points, picture = read_points(svg, figures.TUMOR)
+    assert set(points[:, 0] // (figures.WIDTH / 3)) == {0, 1, 2}
+    assert picture.shape[1] == figures.WIDTH
+
+
+def test_close_up_of_the_tumor(tmp_path):
+    paths = save(tmp_path / 'in', make_images((1, 1, 2)))
+    near, far = (
+        read_points(draw(paths, through='tumor', n_slices=1, margin=margin), figures.TUMOR)[0]
+        for margin in (4, 60)
     )
-    for text in ('8.5 ml', 'left', '/data/&lt;b&gt;/mask.nii.gz', 'sub-01_T1w.nii.gz', 'none'):
-        assert text in html
-    assert 'role="alert">touches the &lt;border&gt;<' in html
-    assert 'empty' not in html
+    assert np.ptp(near[:, 1]) > 1.3 * np.ptp(far[:, 1])
 
 
-def test_summary_of_an_empty_mask():
-    row = dict.fromkeys(TUMOR_ROW, 'n/a') | {'volume_mm3': '0'}
-    html = summary_html(
-        row, source_file='a', mask_source='U-Net', has_flair=True, template_name='MNI'
-    )
-    assert 'The tumour mask is empty' in html
-    assert 'n/a' not in html
-
-
-def make_regions(overlaps):
-    return [
-        {
-            'index': str(index),
-            'name': f'<region {index}>',
-            'hemisphere': 'left',
-            'volume_mm3': '2000',
-            'tumor_mm3': str(overlap),
-            'tumor_fraction': 'n/a' if overlap == 'n/a' else str(float(overlap) / 2000),
-            'distance_mm': '0',
-        }
-        for index, overlap in enumerate(overlaps)
+@pytest.mark.parametrize('axes', ['RAS', 'LPS', 'PIR'])
+def test_grid_lies_where_the_warp_puts_it(tmp_path, axes):
+    images = make_images()
+    shape, affine = SHAPE, images['in_file'][1]
+    images['brain_mask'] = (np.ones(shape), affine)
+    shift = np.zeros((*shape, 1, 3), np.float32)
+    shift[..., 0] = -3  # ITK's LPS: what lies here comes from 3 mm further to the right
+    field = nb.Nifti1Image(shift, affine)
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(axes))
+    field.as_reoriented(turn).to_filename(tmp_path / 'warp.nii.gz')
+    paths = save(tmp_path / 'in', images, axes)
+    svg = draw(paths, warp_file=tmp_path / 'warp.nii.gz', n_slices=1)
+    (path,) = (p for p in ET.fromstring(svg).iter(f'{SVG}path') if p.get('stroke') == figures.GRID)
+    lines = [
+        np.array([pair.split(',') for pair in re.findall(r'[\d.]+,[\d.]+', line)], float)
+        for line in path.get('d').split('M')[1:]
     ]
+    axial = [line[:, 0] for line in lines if line[:, 0].max() < figures.WIDTH / 3]
+    upright = np.array([x.mean() for x in axial if np.ptp(x) < 1])
+    px_per_mm = (figures.WIDTH // 3 - 8) / shape[1]
+    left = (figures.WIDTH // 3 - round(shape[0] * px_per_mm)) // 2
+    world = (upright - left) / px_per_mm - 0.5 + affine[0, 3]
+    assert len(world) == shape[0] // figures.GRID_STEP
+    steps = (world + 3) / figures.GRID_STEP
+    assert np.allclose(steps, np.round(steps), atol=0.01)
 
 
-def test_regions():
-    html = regions_html(make_regions([0, 90, 1000, 'n/a', 500]))
-    assert re.findall(r'&lt;region (\d)&gt;', html) == ['2', '4', '1']
-    assert '50%' in html
-    assert '<region' not in html
+def test_signed_values_are_less_their_median(tmp_path):
+    images = make_images()
+    brain = images['brain_mask'][0]
+    images['over'] = (brain * 0.7, images['in_file'][1])
+    paths = save(tmp_path / 'in', images)
+    over = paths.pop('over')
+    svg = draw(paths, over_file=over, over_as=['signed'], names=['T1w', 'change'])
+    below, above = (read_picture(i.get('href')) for i in ET.fromstring(svg).iter(f'{SVG}image'))
+    assert np.abs(below.astype(int) - above).max() < 6  # no colour where all is median
+    assert 'change, -0.05 to 0.05' in svg
 
 
-def test_regions_are_cut():
-    html = regions_html(make_regions(range(1, MAX_ROWS + 4)))
-    assert html.count('&lt;region') == MAX_ROWS
-    assert '3 more regions' in html
-
-
-def test_no_region():
-    assert 'touches no region' in regions_html(make_regions([0]))
-
-
-def test_interfaces(tmp_path):
+def test_interface(tmp_path):
     paths = {name: str(path) for name, path in save(tmp_path / 'in', make_images()).items()}
-    plot = PlotSlices(title='t', names=['T1w'], **paths)
-    ET.parse(plot.run(cwd=str(tmp_path)).outputs.out_file)
-
-    table = tmp_path / 'tumor.tsv'
-    table.write_text('\t'.join(TUMOR_ROW) + '\n' + '\t'.join(TUMOR_ROW.values()) + '\n')
-    summary = Summary(
-        source_file='/raw/sub-01_T1w.nii.gz',
-        tumor_tsv=str(table),
-        mask_source='U-Net',
-        has_flair=True,
-        template_name='MNI',
-    )
-    summary_file = summary.run(cwd=str(tmp_path)).outputs.out_file
-    with open(summary_file) as stream:
-        assert '8.5 ml' in stream.read()
-
-    rows = make_regions([5])
-    table.write_text('\t'.join(rows[0]) + '\n' + '\t'.join(rows[0].values()) + '\n')
-    regions_file = RegionsTable(in_file=str(table)).run(cwd=str(tmp_path)).outputs.out_file
-    with open(regions_file) as stream:
-        assert '&lt;region 0&gt;' in stream.read()
+    plot = PlotSlices(title='a <figure>', names=['T1w'], **paths)
+    root = ET.parse(plot.run(cwd=str(tmp_path)).outputs.out_file).getroot()
+    assert root.get('role') == 'img'
+    assert root.get('aria-label').startswith('a <figure>. Slices at z = ')
+    assert not [element for element in root.iter() if element.get('id')]

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tumorreg_wf.template import load_template
+from tumorreg_wf.weights import find_weights
 from tumorreg_wf.workflows.reports import init_reportlets_wf
 
 IMAGES = (
@@ -20,25 +22,51 @@ IMAGES = (
     'dseg',
     'jacobian',
 )
+WEIGHTS = {task: find_weights(task) for task in ('segmentation', 'inpainting')}
 
 
 def wanted_by_report():
     spec = yaml.safe_load((files('tumorreg_wf') / 'data' / 'reports-spec.yml').read_text())
-    queries = (item['bids'] for section in spec['sections'] for item in section['reportlets'])
-    return {query['desc'] for query in queries} - {'about', 'errors'}
+    return {part['desc'] for section in spec for part in section['parts']}
 
 
-@pytest.mark.parametrize('has_flair', [True, False])
-def test_nodes_match_the_report(tmp_path, has_flair):
-    workflow = init_reportlets_wf(out_dir=str(tmp_path), template_name='MNI', has_flair=has_flair)
+@pytest.fixture(scope='module')
+def make_workflow(tmp_path_factory):
+    template = load_template(None, tmp_path_factory.mktemp('templates'))
+
+    def make(tmp_path, **given):
+        return init_reportlets_wf(
+            out_dir=str(tmp_path / 'out'), template=template, weights=WEIGHTS, **given
+        )
+
+    return make
+
+
+@pytest.mark.parametrize('flair', ['/raw/flair.nii.gz', None])
+def test_nodes_match_the_report(tmp_path, make_workflow, flair):
+    workflow = make_workflow(tmp_path, flair=flair)
     sinks = {name[3:] for name in workflow.list_node_names() if name.startswith('ds_')}
-    assert sinks == wanted_by_report() - (set() if has_flair else {'tumorFLAIR'})
+    assert sinks == wanted_by_report()
+    assert workflow.get_node('tumor').inputs.names == (['T1w', 'FLAIR'] if flair else ['T1w'])
+
+
+@pytest.mark.parametrize('mask', ['/mine/mask.nii.gz', None])
+def test_provenance(tmp_path, make_workflow, mask):
+    workflow = make_workflow(tmp_path, user_mask=mask)
+    rows = dict(workflow.get_node('provenance').inputs.rows)
+    assert rows['Weights, recovery'].endswith(WEIGHTS['inpainting'].sha256)
+    if mask:
+        assert (rows['Weights, tumour'], rows['Tumour mask']) == ('not used', mask)
+    else:
+        assert rows['Weights, tumour'].endswith(WEIGHTS['segmentation'].sha256)
+        assert rows['Tumour mask'] == 'found by the network'
+    assert workflow.get_node('summary').inputs.user_mask == (mask or '')
 
 
 @pytest.mark.parametrize('empty', [False, True])
-def test_run(tmp_path, empty):
+def test_run(tmp_path, make_workflow, empty):
     out_dir = tmp_path / 'out'
-    workflow = init_reportlets_wf(out_dir=str(out_dir), template_name='MNI', has_flair=True)
+    workflow = make_workflow(tmp_path, flair='/raw/sub-01_FLAIR.nii.gz')
     workflow.base_dir = str(tmp_path / 'work')
     inputs = workflow.get_node('inputnode').inputs
     rng = np.random.default_rng(0)
@@ -52,11 +80,18 @@ def test_run(tmp_path, empty):
         nb.Nifti1Image(data, np.diag([-1, -1, 1, 1])).to_filename(path)
         setattr(inputs, name, str(path))
     inputs.source_file = str(tmp_path / 'raw/sub-01/ses-a/anat/sub-01_ses-a_run-1_T1w.nii.gz')
-    inputs.mask_source = 'U-Net unet-1.0'
+    warp = nb.Nifti1Image(rng.random((16, 18, 14, 1, 3)), np.diag([-1, -1, 1, 1]))
+    warp.to_filename(tmp_path / 'warp.nii.gz')
+    inputs.warp = str(tmp_path / 'warp.nii.gz')
     inputs.tumor_tsv = str(tmp_path / 'tumor.tsv')
     (tmp_path / 'tumor.tsv').write_text(
         'volume_mm3\themisphere\tmidline_crossing\tn_components\tn_regions\n'
-        + ('0\tn/a\tn/a\t0\t0\n' if empty else '512\tleft\tno\t1\t1\n')
+        + ('0\tn/a\tFalse\t0\t0\n' if empty else '512\tL\tFalse\t1\t1\n')
+    )
+    inputs.quality_tsv = str(tmp_path / 'quality.tsv')
+    (tmp_path / 'quality.tsv').write_text(
+        'similarity\tfold_fraction\thole_share\tseam_contrast\n'
+        + ('0.7\t0\t0\tn/a\n' if empty else '0.7\t0\t0.1\t1\n')
     )
     inputs.regions_tsv = str(tmp_path / 'regions.tsv')
     (tmp_path / 'regions.tsv').write_text(
@@ -64,7 +99,7 @@ def test_run(tmp_path, empty):
         f'1\tInsula\tleft\t900\t{0 if empty else 90}\t0.1\t0\n'
     )
     workflow.run()
-    tables = {'summary', 'regions'}
+    tables = {'summary', 'regions', 'provenance'}
     assert {path.name for path in (out_dir / 'sub-01' / 'figures').iterdir()} == {
         f'sub-01_ses-a_run-1_desc-{desc}_T1w.{"html" if desc in tables else "svg"}'
         for desc in wanted_by_report()

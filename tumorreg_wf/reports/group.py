@@ -16,7 +16,7 @@ import pandas as pd
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import load_image, same_grid, save_like
-from tumorreg_wf.interfaces.reports import read_tsv
+from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES, find_outliers
 
 TUMOR, QUALITY = '_desc-tumor_morph', '_desc-qc_morph'

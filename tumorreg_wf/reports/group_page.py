@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from statistics import median
 
 import nibabel as nb
 import numpy as np
 import pandas as pd
-from jinja2 import Template
 
 from tumorreg_wf import __version__
 from tumorreg_wf.images import bounding_box
-from tumorreg_wf.interfaces import figures
-from tumorreg_wf.interfaces.reports import html_table, to_number
+from tumorreg_wf.interfaces import colours, figures
+from tumorreg_wf.interfaces.fragments import html_table
+from tumorreg_wf.interfaces.wording import TITLES, to_number
 from tumorreg_wf.quality import FEWEST_PATIENTS, MEASURES
 from tumorreg_wf.reports.group import TumorMap
+from tumorreg_wf.reports.page import Part, Section, render_page
 
-TITLES = {
-    'similarity': 'Similarity to the template',
-    'fold_fraction': 'Folds of the warp',
-    'hole_share': 'Brain replaced',
-    'seam_contrast': 'Seam of the hole',
-}
 HEADER = (
     *('Patient', 'Session', 'Stands out by', 'Tumour (ml)', 'Side', 'Regions'),
     *('Similarity', 'Folds', 'Replaced', 'Seam'),
@@ -57,30 +50,19 @@ def write_group_report(
     -------
     path : the page; it needs no other file and no network, save for links to the patients.
     """
-    sections = [_section('Summary', summary_html(group, gaps, out_dir))]
+    sections = [Section('Summary', [Part(summary_html(group, gaps, out_dir))])]
     if gaps:
         rows = [(what, ', '.join(names)) for what, names in gaps.items()]
-        sections.append(_section('Missing', html_table(rows)))
-    sections.append(
-        {'name': 'Tumours', 'reportlets': [_map(tumor_map) for tumor_map in maps]}
-        if maps
-        else _section('Tumours', '<p>No tumour mask is in template space.</p>')
-    )
+        sections.append(Section('Missing', [Part(html_table(rows))]))
+    about = html_table([('tumorreg', __version__)]) + f'<pre tabindex="0">{escape(command)}</pre>'
+    pictures = [_map(tumor_map) for tumor_map in maps]
     sections += [
-        {'name': 'Quality', 'reportlets': [_distribution(group, name) for name in TITLES]},
-        _section('Patients', patients_html(group, out_dir)),
-        _section(
-            'About', html_table([('tumorreg', __version__)]) + f'<pre>{escape(command)}</pre>'
-        ),
+        Section('Tumours', pictures or [Part('<p>No tumour mask is in template space.</p>')]),
+        Section('Quality', [_distribution(group, name) for name in TITLES]),
+        Section('Patients', [Part(patients_html(group, out_dir))]),
+        Section('About', [Part(about)]),
     ]
-    page = Template((files('tumorreg_wf') / 'data' / 'report.tpl').read_text(encoding='utf-8'))
-    path = out_dir / 'group.html'
-    path.write_text(page.render(title='tumorreg: group', sections=sections), encoding='utf-8')
-    return path
-
-
-def _section(name: str, html: str) -> dict:
-    return {'name': name, 'reportlets': [{'components': [(html, None)]}]}
+    return render_page(out_dir / 'group.html', 'tumorreg: group', sections)
 
 
 def summary_html(group: pd.DataFrame, gaps: Mapping[str, Sequence[str]], out_dir: Path) -> str:
@@ -152,12 +134,9 @@ def _short(value: str) -> str:
     return 'n/a' if value == 'n/a' else f'{float(value):.3g}'
 
 
-def _distribution(group: pd.DataFrame, measure: str) -> dict:
-    return {
-        'subtitle': TITLES[measure],
-        'description': escape(MEASURES[measure]['Description']) + '.',
-        'components': [(plot_distribution(group, measure), None)],
-    }
+def _distribution(group: pd.DataFrame, measure: str) -> Part:
+    text = MEASURES[measure]['Description'] + '.'
+    return Part(plot_distribution(group, measure), TITLES[measure], text)
 
 
 def plot_distribution(group: pd.DataFrame, measure: str) -> str:
@@ -196,17 +175,14 @@ def plot_distribution(group: pd.DataFrame, measure: str) -> str:
     )
 
 
-def _map(tumor_map: TumorMap) -> dict:
-    source = base64.b64encode(plot_map(tumor_map).encode()).decode()
-    template = escape(tumor_map.template)
-    picture = f'<img class="map" src="data:image/svg+xml;base64,{source}">'
-    return {
-        'subtitle': f'Where tumours are, {template}',
-        'description': f'Part of the {tumor_map.patients} patients with a tumour in each voxel, '
+def _map(tumor_map: TumorMap) -> Part:
+    return Part(
+        plot_map(tumor_map),
+        f'Where tumours are, {tumor_map.template}',
+        f'Part of the {tumor_map.patients} patients with a tumour in each voxel, '
         f'from 0 to {tumor_map.frequency.get_fdata().max():.0%} (yellow), over the mean T1w of '
         'some of them.',
-        'components': [(f'<div class="reportlet">{picture}</div>', None)],
-    }
+    )
 
 
 def plot_map(tumor_map: TumorMap) -> str:
@@ -219,15 +195,9 @@ def plot_map(tumor_map: TumorMap) -> str:
     brain = below > 0
     focus = next(mask for mask in (share > 0, brain, np.ones_like(brain)) if mask.any())
     mosaic = figures.Mosaic(focus, frequency.slicer[box].affine, n_slices=4)
-    grey = figures.to_grey(below, figures.find_range(below, brain))
+    grey = colours.to_grey(below, colours.find_range(below, brain))
     most = float(share.max())
-    picture = mosaic.raster(figures.colour_shares(grey, share, most or 1))
-    stops = ''.join(
-        f'<stop offset="{number / 2}" stop-color="rgb{colour}"/>'
-        for number, colour in enumerate(figures.SHARES)
-    )
-    gradient = f'<defs><linearGradient id="shares">{stops}</linearGradient></defs>'
+    picture = mosaic.raster(colours.colour_shares(grey, share, most or 1))
     words = f'from 0 to {most:.0%} of {tumor_map.patients} patients' if most else 'no tumour'
-    title = f'Tumour frequency in {tumor_map.template}'
-    legend = figures.legend([('url(#shares)', words)])
-    return figures.compose(mosaic, title, [('', picture)], gradient, legend)
+    layer = figures.Layer('', picture, [(colours.SHARES, words)])
+    return figures.compose(mosaic, f'Tumour frequency in {tumor_map.template}', [layer])

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import platform
-import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 
-from nireports.assembler.report import Report
+import yaml
 
-from tumorreg_wf import __version__
-from tumorreg_wf.interfaces.reports import html_table
+from tumorreg_wf.interfaces.fragments import html_table
+from tumorreg_wf.reports.page import Part, Section, copyable, render_page
+from tumorreg_wf.reports.references import complete_methods, software_versions, write_bibtex
 
 
 def generate_report(
@@ -26,7 +23,7 @@ def generate_report(
     run_uuid: str,
     timings: Mapping[str, float],
     errors: Sequence[str | Path],
-    methods_md: str | Path,
+    methods_md: str,
 ) -> Path:
     """Write the report of one subject from the figures in ``sub-X/figures``.
 
@@ -38,60 +35,67 @@ def generate_report(
     timings : seconds by stage.
     errors : crash files of this subject (text). With them the report opens on the errors; it is
         written also where there is no figure.
-    methods_md : the methods text, or the file :func:`write_citation` made of it.
+    methods_md : the methods text, without references.
 
     Returns
     -------
-    path : ``<out_dir>/sub-X.html``; it opens without a network.
+    path : ``<out_dir>/sub-X.html``; figures are in it, and it opens without a network.
     """
     out_dir = Path(out_dir).absolute()
-    figures = out_dir / f'sub-{subject}' / 'figures'
-    figures.mkdir(parents=True, exist_ok=True)
-    if isinstance(methods_md, Path):
-        methods_md = methods_md.read_text(encoding='utf-8')
-    else:
-        methods_md = add_references(methods_md)
-
-    about = about_html(run_uuid=run_uuid, timings=timings, methods=methods_md)
-    (figures / f'sub-{subject}_desc-about_T1w.html').write_text(about, encoding='utf-8')
-    errors_file = figures / f'sub-{subject}_desc-errors_T1w.html'
-    errors_file.unlink(missing_ok=True)
-    if errors:
-        errors_file.write_text(errors_html(errors), encoding='utf-8')
-
-    data = files('tumorreg_wf') / 'data'
-    with as_file(data / 'reports-spec.yml') as spec, as_file(data / 'report.tpl') as page:
-        report = Report(
-            out_dir,
-            run_uuid,
-            bootstrap_file=spec,
-            out_filename=f'sub-{subject}.html',
-            reportlets_dir=figures,
-            subject=subject,
-        )
-        report.template_path = page
-        report.generate_report()
-    return report.out_filename
+    sections = [Section('Errors', [Part(errors_html(errors))])] if errors else []
+    sections += find_sections(out_dir / f'sub-{subject}' / 'figures')
+    methods = complete_methods(methods_md)
+    parts = [Part(copyable(methods, 'methods'), 'Methods, in words for a paper')]
+    if bibtex := write_bibtex(methods):
+        parts.append(Part(copyable(bibtex, 'BibTeX'), 'References as BibTeX'))
+    sections.append(Section('Methods', parts))
+    sections.append(Section('About', about_parts(run_uuid, timings)))
+    path = out_dir / f'sub-{subject}.html'
+    return render_page(path, f'tumorreg: sub-{subject}', sections)
 
 
-def about_html(*, run_uuid: str, timings: Mapping[str, float], methods: str) -> str:
-    """Write versions, command line, timings and methods; all text is escaped."""
-    native = shutil.which('antsRegistration')
-    software = [
-        ('tumorreg', __version__),
-        ('Python', platform.python_version()),
-        ('ANTs', f'native programs, {native}' if native else f'antspyx {find_version("antspyx")}'),
-        *((name, find_version(name.lower())) for name in ('Nipype', 'NiReports', 'torch')),
-        ('Run', run_uuid),
+def find_sections(figures: Path) -> list[Section]:
+    """Sort the figures and texts of a subject into sections; those of each T1w together.
+
+    Parameters
+    ----------
+    figures : folder; it need not exist.
+
+    Returns
+    -------
+    sections : as ``data/reports-spec.yml`` lists them. Where there are several T1w, their names
+        begin with what tells the T1w apart.
+    """
+    spec = yaml.safe_load((files('tumorreg_wf') / 'data' / 'reports-spec.yml').read_text())
+    descs = [part['desc'] for section in spec for part in section['parts']]
+    found = [path for desc in descs for path in figures.glob(f'sub-*_desc-{desc}_T1w.*')]
+    stems = sorted({path.name.split('_desc-')[0] for path in found})
+    sections = []
+    for stem in stems:
+        label = stem.partition('_')[2].replace('_', ' ') or 'T1w'
+        for section in spec:
+            parts = [
+                Part(path.read_text(encoding='utf-8'), part.get('title', ''), part.get('text', ''))
+                for part in section['parts']
+                for path in figures.glob(f'{stem}_desc-{part["desc"]}_T1w.*')
+            ]
+            name = section['name'] if len(stems) == 1 else f'{label}: {section["name"]}'
+            if parts:
+                sections.append(Section(name, parts))
+    return sections
+
+
+def about_parts(run_uuid: str, timings: Mapping[str, float]) -> list[Part]:
+    """Tell versions, command line and time of a run; all text is escaped."""
+    parts = [
+        Part(html_table([*software_versions().items(), ('Run', run_uuid)]), 'Versions'),
+        Part(f'<pre tabindex="0">{escape(shlex.join(sys.argv))}</pre>', 'Command line'),
     ]
-    parts = ['<h3>Versions</h3>', html_table(software)]
-    parts += ['<h3>Command line</h3>', f'<pre>{escape(shlex.join(sys.argv))}</pre>']
     if timings:
         rows = [(stage, format_seconds(seconds)) for stage, seconds in timings.items()]
         rows.append(('sum of all stages', format_seconds(sum(timings.values()))))
-        parts += ['<h3>Time per stage</h3>', html_table(rows)]
-    parts += ['<h3>Methods</h3>', f'<pre>{escape(methods)}</pre>']
-    return '\n'.join(parts)
+        parts.append(Part(html_table(rows), 'Time per stage'))
+    return parts
 
 
 def errors_html(crash_files: Sequence[str | Path]) -> str:
@@ -109,39 +113,6 @@ def errors_html(crash_files: Sequence[str | Path]) -> str:
             f'<p><small>{escape(str(path))}</small></p><pre>{escape(text[at:])}</pre></details>'
         )
     return '\n'.join(parts)
-
-
-def add_references(text: str) -> str:
-    """Append the references that a text cites as ``[@key]``, from ``data/references.md``.
-
-    Raises
-    ------
-    KeyError
-        If the text cites what has no reference.
-    """
-    source = (files('tumorreg_wf') / 'data' / 'references.md').read_text(encoding='utf-8')
-    entries = dict(re.findall(r'^\[@(\w+)\] (.+)$', source, re.MULTILINE))
-    cited = dict.fromkeys(re.findall(r'\[@(\w+)\]', text))
-    if not cited:
-        return text
-    references = '\n\n'.join(f'[@{key}] {entries[key]}' for key in cited)
-    return f'{text.rstrip()}\n\n## References\n\n{references}\n'
-
-
-def write_citation(out_dir: str | Path, text: str) -> Path:
-    """Write the methods text, with the references it cites, to ``<out_dir>/logs/CITATION.md``."""
-    path = Path(out_dir) / 'logs' / 'CITATION.md'
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(add_references(text), encoding='utf-8')
-    return path
-
-
-def find_version(package: str) -> str:
-    """Tell the version of a package, without importing it."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return 'not installed'
 
 
 def format_seconds(seconds: float) -> str:

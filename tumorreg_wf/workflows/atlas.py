@@ -24,6 +24,7 @@ OUTPUTS = [
     'std_t1w',
     'std_tumor_mask',
     'jacobian',
+    'warp',
     'regions_tsv',
     'tumor_tsv',
     'notes',
@@ -59,6 +60,8 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         T1w and tumour in template space.
     jacobian
         Log-Jacobian determinant of the whole transform, in patient space.
+    warp
+        The whole transform as a displacement field (mm, LPS), in patient space.
     regions_tsv, tumor_tsv, notes
         Tables of regions and tumour, and what their reader should know.
     """
@@ -145,6 +148,7 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (warp_t1w, outputnode, [('output_image', 'std_t1w')]),
         (warp_tumor, outputnode, [('output_image', 'std_tumor_mask')]),
         (jacobian, outputnode, [('jacobian_image', 'jacobian')]),
+        (composite_warp, outputnode, [('output_image', 'warp')]),
         (tables, outputnode, [
             ('out_regions', 'regions_tsv'), ('out_tumor', 'tumor_tsv'), ('notes', 'notes'),
             ('out_lut', 'atlas_lut'),

@@ -121,14 +121,12 @@ def init_anatomy_wf(
 
     tumor = pe.Node(niu.IdentityInterface(fields=['mask', 'probseg']), name='tumor')
     if given is not None:
-        mask_source = f'Mask given by the user: {given}'
         tumor_mask = pe.Node(ConformMask(in_file=str(given)), name='tumor_mask', mem_gb=0.5)
         workflow.connect([
             (conform_wf, tumor_mask, [('outputnode.t1w', 'reference')]),
             (tumor_mask, tumor, [('out_mask', 'mask')]),
         ])  # fmt: skip
     else:
-        mask_source = f'Found by the U-Net, weights {weights["segmentation"].name}'
         intensity_wf = init_intensity_wf(has_flair=has_flair)
         segmentation_wf = init_segmentation_wf(
             has_flair=has_flair,
@@ -191,11 +189,14 @@ def init_anatomy_wf(
         skull_stripped=anatomy.brain_mask is None,
     )
     reportlets_wf = init_reportlets_wf(
-        out_dir=str(settings.out_dir), template_name=template.name, has_flair=has_flair
+        out_dir=str(settings.out_dir),
+        template=template,
+        flair=str(anatomy.flair) if has_flair else None,
+        user_mask=None if given is None else str(given),
+        brain_mask=None if anatomy.brain_mask is None else str(anatomy.brain_mask),
+        weights=weights,
     )
-    workflow.connect([(quality, derivatives_wf, [('out_file', 'inputnode.quality_tsv')])])
     reportlets_wf.inputs.inputnode.source_file = str(anatomy.t1w)
-    reportlets_wf.inputs.inputnode.mask_source = mask_source
     for sink_wf in (derivatives_wf, reportlets_wf):
         taken = set(sink_wf.inputs.inputnode.get())
         for source_wf, fields in results:
@@ -205,6 +206,7 @@ def init_anatomy_wf(
                 if target in taken
             ]
             workflow.connect([(source_wf, sink_wf, wanted)])
+        workflow.connect([(quality, sink_wf, [('out_file', 'inputnode.quality_tsv')])])
         masks = [('mask', 'inputnode.tumor_mask')]
         if 'tumor_probseg' in taken:
             masks.append(('probseg', 'inputnode.tumor_probseg'))

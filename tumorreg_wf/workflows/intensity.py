@@ -29,7 +29,8 @@ def init_intensity_wf(*, has_flair: bool = True, name: str = 'intensity_wf') -> 
     """
     workflow = Workflow(name=name)
     workflow.__desc__ = (
-        'Their histograms were matched to a reference [@nyul] and z-scored within the brain. '
+        'Their histograms were matched to a reference [@nyul] [@nyul2000] and z-scored within '
+        'the brain. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='inputnode'

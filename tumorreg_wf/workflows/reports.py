@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.bids import DerivativesDataSink
-from tumorreg_wf.interfaces.reports import PlotSlices, RegionsTable, Summary
+from tumorreg_wf.interfaces.fragments import Provenance, RegionsTable, Summary
+from tumorreg_wf.interfaces.reports import PlotSlices
+from tumorreg_wf.template import Template
+from tumorreg_wf.weights import Weights
 
 INPUTS = [
     'source_file',
@@ -20,25 +25,39 @@ INPUTS = [
     'template_in_t1w',
     'dseg',
     'jacobian',
+    'warp',
     'regions_tsv',
     'tumor_tsv',
-    'mask_source',
+    'quality_tsv',
     'notes',
 ]
 #: Every figure needs these.
 MASKS = [('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask')]
+DILATED = ('dilated_mask', 'dilated_mask')
+
+#: So many mm around the tumour are shown of the warp.
+MARGIN = 30.0
 
 
 def init_reportlets_wf(
-    *, out_dir: str, template_name: str, has_flair: bool, name: str = 'reportlets_wf'
+    *,
+    out_dir: str,
+    template: Template,
+    weights: Mapping[str, Weights],
+    flair: str | None = None,
+    user_mask: str | None = None,
+    brain_mask: str | None = None,
+    name: str = 'reportlets_wf',
 ) -> Workflow:
     """Make the figures and tables of one T1w and store them in ``sub-X/figures/``.
 
     Parameters
     ----------
     out_dir : root of the derivatives.
-    template_name : name of the template registered, as shown to the reader.
-    has_flair : whether there is a FLAIR.
+    template : the template registered.
+    weights : by task, those of the networks.
+    flair : the FLAIR in the dataset, where there is one.
+    user_mask, brain_mask : masks of the user, where given.
     name : name of the workflow.
 
     Inputs
@@ -46,89 +65,79 @@ def init_reportlets_wf(
     source_file
         The T1w in the dataset; lends its BIDS entities.
     t1w_preproc, t1w_inpainted, flair_preproc
-        Images in T1w space, any intensities; the FLAIR only where ``has_flair``.
+        Images in T1w space, any intensities; the FLAIR only where ``flair``.
     template_in_t1w
         The template's T1w warped onto the patient.
     brain_mask, tumor_mask, dilated_mask
         Masks (0, 1) in T1w space; the tumour's may be empty.
     dseg
         Tissues in T1w space: 1 GM, 2 WM, 3 CSF, 7 Lesion.
-    jacobian
-        Logarithm of the Jacobian determinant of the warp, in T1w space.
-    regions_tsv, tumor_tsv
-        Tables of the regions and of the tumour.
-    mask_source
-        A sentence: where the tumour mask comes from.
+    jacobian, warp
+        Logarithm of the Jacobian determinant of the warp, and its displacement field (mm, LPS),
+        in T1w space.
+    regions_tsv, tumor_tsv, quality_tsv
+        Tables of the regions, of the tumour, and of quality.
     notes
         List of warnings to the reader.
     """
     workflow = Workflow(name=name)
     inputnode = pe.Node(niu.IdentityInterface(fields=INPUTS), name='inputnode')
     inputnode.inputs.notes = []
+    tables = ('tumor_tsv', 'regions_tsv', 'quality_tsv', 'notes')
+    sought_in = 'FLAIR' if flair else 'T1w'
+    tumor = _plot(f'{sought_in} with the outline of the tumour', through='tumor')
+    tumor_inputs = [('t1w_preproc', 'in_file'), *MASKS, DILATED]
+    if flair:
+        tumor.inputs.names, tumor.inputs.over_as = ['T1w', 'FLAIR'], ['image']
+        tumor_inputs.append(('flair_preproc', 'over_file'))
     reportlets = [
-        (
-            'summary',
-            Summary(template_name=template_name, has_flair=has_flair),
-            [(field, field) for field in ('source_file', 'tumor_tsv', 'mask_source', 'notes')],
-        ),
-        (
-            'tumorT1w',
-            _plot('Outlines of the tumour and of what is filled, on the T1w', 'T1w'),
-            [('t1w_preproc', 'in_file'), *MASKS, ('dilated_mask', 'dilated_mask')],
-        ),
+        ('summary', Summary(user_mask=user_mask or ''), [(field, field) for field in tables]),
         (
             'recovery',
-            _plot('T1w before and after recovery', 'before', 'after', over_as='change'),
-            [
-                ('t1w_preproc', 'in_file'),
-                ('t1w_inpainted', 'over_file'),
-                *MASKS,
-                ('dilated_mask', 'dilated_mask'),
-            ],
+            _plot(
+                'T1w before and after the tumour was replaced, three planes through the tumour',
+                *('before', 'after'),
+                over_as=['change'],
+                through='tumor',
+                n_slices=1,
+            ),
+            [('t1w_preproc', 'in_file'), ('t1w_inpainted', 'over_file'), *MASKS, DILATED],
+        ),
+        ('tumor', tumor, tumor_inputs),
+        (
+            'warp',
+            _plot(
+                'Logarithm of the Jacobian determinant and grid of the warp around the tumour',
+                *('T1w', 'log-Jacobian'),
+                over_as=['signed'],
+                through='tumor',
+                n_slices=1,
+                margin=MARGIN,
+            ),
+            [('t1w_preproc', 'in_file'), ('jacobian', 'over_file'), ('warp', 'warp_file'), *MASKS],
         ),
         (
             'registration',
             _plot(
-                f'Recovered T1w, and {template_name} warped onto it',
-                'patient',
-                template_name,
-                through='brain',
+                f'Recovered T1w, {template.name} warped onto it, and the edges of the latter',
+                *('patient', 'template', 'edges of the template'),
+                over_as=['image', 'edges'],
                 masked=True,
             ),
             [('t1w_inpainted', 'in_file'), ('template_in_t1w', 'over_file'), *MASKS],
         ),
         (
-            'edges',
-            _plot(
-                f'Edges of {template_name} on the T1w of the patient',
-                'T1w',
-                f'edges of {template_name}',
-                through='brain',
-                over_as='edges',
-            ),
-            [('t1w_preproc', 'in_file'), ('template_in_t1w', 'over_file'), *MASKS],
-        ),
-        (
             'tissues',
-            _plot('Tissues on the T1w', 'T1w', 'tissues', through='brain', over_as='tissues'),
+            _plot('Tissues on the T1w', 'T1w', 'tissues', over_as=['tissues']),
             [('t1w_preproc', 'in_file'), ('dseg', 'over_file'), *MASKS],
         ),
-        (
-            'jacobian',
-            _plot(
-                'Log-Jacobian determinant of the warp on the T1w',
-                'T1w',
-                'log-Jacobian',
-                over_as='signed',
-            ),
-            [('t1w_preproc', 'in_file'), ('jacobian', 'over_file'), *MASKS],
-        ),
         ('regions', RegionsTable(), [('regions_tsv', 'in_file')]),
+        (
+            'provenance',
+            Provenance(rows=_list_sources(template, weights, flair, user_mask, brain_mask)),
+            [('source_file', 'source_file')],
+        ),
     ]
-    if has_flair:
-        flair = _plot('Outline of the tumour on the FLAIR', 'FLAIR')
-        reportlets.append(('tumorFLAIR', flair, [('flair_preproc', 'in_file'), *MASKS]))
-
     for desc, interface, inputs in reportlets:
         reportlet = pe.Node(interface, name=desc, mem_gb=1)
         ds_reportlet = pe.Node(
@@ -146,5 +155,28 @@ def init_reportlets_wf(
     return workflow
 
 
-def _plot(title: str, *names: str, through: str = 'tumor', **options) -> PlotSlices:
-    return PlotSlices(title=title, names=list(names), through=through, **options)
+def _plot(title: str, *names: str, **options) -> PlotSlices:
+    return PlotSlices(title=title, names=list(names or ['T1w']), **options)
+
+
+def _list_sources(
+    template: Template,
+    weights: Mapping[str, Weights],
+    flair: str | None,
+    user_mask: str | None,
+    brain_mask: str | None,
+) -> list[tuple[str, str]]:
+    """Name all that the outputs were made from, besides the T1w."""
+
+    def tell(task: str) -> str:
+        return f'{weights[task].name}, sha256 {weights[task].sha256}'
+
+    return [
+        ('FLAIR', flair or 'none'),
+        ('Brain mask', brain_mask or 'what is not 0 in the T1w'),
+        ('Tumour mask', user_mask or 'found by the network'),
+        ('Weights, tumour', 'not used' if user_mask else tell('segmentation')),
+        ('Weights, recovery', tell('inpainting')),
+        ('Template', f'{template.name}, {template.source or "packaged with nilearn"}'),
+        ('Atlas', template.atlas_name),
+    ]
