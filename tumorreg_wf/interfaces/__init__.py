@@ -21,6 +21,7 @@ at most, and then ``CHANGES.md`` says so. None imports torch.
 - :class:`~tumorreg_wf.interfaces.quality.MeasureQuality`: how well it went
 - :class:`~tumorreg_wf.interfaces.bids.DerivativesDataSink`: a file under its BIDS name
 - :class:`~tumorreg_wf.interfaces.reports.PlotSlices`,
-  :class:`~tumorreg_wf.interfaces.reports.Summary`,
-  :class:`~tumorreg_wf.interfaces.reports.RegionsTable`: parts of a report
+  :class:`~tumorreg_wf.interfaces.fragments.Summary`,
+  :class:`~tumorreg_wf.interfaces.fragments.RegionsTable`,
+  :class:`~tumorreg_wf.interfaces.fragments.Provenance`: parts of a report
 """
