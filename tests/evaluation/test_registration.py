@@ -11,7 +11,7 @@ from tumorreg_wf.cli.evaluate import ARMS as ARMS_OF_PARSER
 from tumorreg_wf.cli.evaluate import main
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.evaluation import registration
-from tumorreg_wf.evaluation.registration import find_pairs
+from tumorreg_wf.evaluation.registration import find_patients
 from tumorreg_wf.evaluation.registration_arms import ARMS, stage_name
 from tumorreg_wf.evaluation.registration_nodes import (
     CorrectAlike,
@@ -236,14 +236,17 @@ def patients(tmp_path, phantom, turned):
     return root
 
 
-def test_what_is_known_about_patients(patients):
-    simulated, real = find_pairs(patients, ['sim', 'real'])
+def test_what_is_known_about_patients(patients, capsys):
+    simulated, real = find_patients(patients, ['sim', 'real'])
     assert simulated.tissues.name == 'sub-sim_dseg.nii.gz' and real.tissues is None
     assert simulated.arms(['oracle', 'masked', 'original']) == ['original', 'masked', 'oracle']
     assert real.arms(ARMS) == [name for name in ARMS if name != 'oracle']
+    argv = [str(patients), str(patients / 'out'), '--participant-label', 'real']
+    assert main(['registration', *argv, '--arms', 'oracle', '-w', str(patients / 'work')]) == 1
+    assert 'no T1w without the tumour of real' in capsys.readouterr().err
     next(patients.glob('derivatives/*/sub-real/anat/*')).unlink()
     with pytest.raises(TumorregError, match='no tumour mask .* of real'):
-        find_pairs(patients)
+        find_patients(patients)
 
 
 @pytest.fixture

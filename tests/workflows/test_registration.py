@@ -101,3 +101,26 @@ def test_settings_of_the_user(tmp_path):
     assert ants_settings(str(path)) == {'dimension': 3}
     with pytest.raises(TumorregError, match='ants_nothing.json: cannot be read'):
         ants_settings('nothing')
+
+
+def test_deformation_starts_from_an_affine_that_is_given(images, tmp_path):
+    """The composite transform holds the affine, too: without steps of SyN it is the affine."""
+    syn = {'transforms': ['Affine', 'SyN'], 'transform_parameters': [[0.1], [0.1, 3, 0]]}
+    both = {key: 2 * value if isinstance(value, list) else value for key, value in SHARP.items()}
+    warps = []
+    start = None
+    for stages in split_stages(both | syn | {'number_of_iterations': [[15], [0]]}):
+        workflow = init_registration_wf(target=TARGETS['original'], settings=stages)
+        workflow.base_dir = str(tmp_path / stages['transforms'][0])
+        workflow.inputs.inputnode.t1w = images['bright']
+        workflow.inputs.inputnode.brain_mask = images['brain']
+        workflow.inputs.inputnode.template = images['template']
+        register = workflow.get_node('register')
+        if start is not None:
+            register.inputs.initial_moving_transform = start
+        graph = workflow.run()
+        (register,) = [node for node in graph.nodes() if node.name == 'register']
+        start = register.result.outputs.composite_transform
+        warps.append(read_warp(start, images['brain'])[0])
+    assert np.abs(warps[0]).max() > 0.1
+    np.testing.assert_allclose(*warps, atol=1e-2)

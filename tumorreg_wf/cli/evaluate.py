@@ -169,6 +169,9 @@ def main(argv: list[str] | None = None) -> int:
     except TumorregError as error:
         print(f'tumorreg-evaluate: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('tumorreg-evaluate: interrupted.', file=sys.stderr)
+        return 1
     print(opts.out.resolve())
     return 0
 

@@ -15,7 +15,7 @@ from tumorreg_wf import __version__
 from tumorreg_wf.bids import REFERENCES, check_dataset, find_cases
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.evaluation.figures import Picture, draw_gain, draw_pairs, draw_panel, spread
-from tumorreg_wf.evaluation.registration_arms import ARMS, Case, init_case_wf, stage_name
+from tumorreg_wf.evaluation.registration_arms import ARMS, ORACLE, Case, init_case_wf, stage_name
 from tumorreg_wf.evaluation.registration_nodes import TISSUES
 from tumorreg_wf.evaluation.registration_tables import (
     BASELINE,
@@ -73,7 +73,12 @@ def evaluate_registration(
     table : a row per participant, arm and region, :data:`COLUMNS`.
     """
     check_dataset(dataset)
-    cases = find_pairs(dataset, participants)
+    cases = find_patients(dataset, participants)
+    if alone := [case.anatomy.subject for case in cases if not case.arms(arms)]:
+        raise TumorregError(
+            f'{dataset}: no T1w without the tumour of {", ".join(alone)}, so no {ORACLE}. '
+            'Add other arms with --arms.'
+        )
     network = find_weights('inpainting', weights)
     run = {
         'command': command,
@@ -141,7 +146,7 @@ def evaluate_registration(
     return table
 
 
-def find_pairs(dataset: Path, participants: Sequence[str] = ()) -> list[Case]:
+def find_patients(dataset: Path, participants: Sequence[str] = ()) -> list[Case]:
     """Find patients, and what is known about them beside their tumour mask."""
     cases = []
     for anatomy in find_cases(dataset, participants):
@@ -212,11 +217,12 @@ def _draw(table: pd.DataFrame, results: _Results, out_dir: Path) -> None:
     if BASELINE in set(shell['arm']):
         label = f'Dice GM in the shell, minus that of {BASELINE}'
         draw_gain(shell, 'dice_gm', label, 'arm', BASELINE, out_dir / 'registration_gain.png')
-    pictures = [_picture(case, outputs) for case, outputs in results.measures.items()]
+    arms = list(table['arm'].unique())
+    pictures = [_picture(case, outputs, arms) for case, outputs in results.measures.items()]
     draw_panel(spread(pictures), out_dir / 'registration_panel.png')
 
 
-def _picture(case: Case, outputs: TraitedSpec) -> Picture:
+def _picture(case: Case, outputs: TraitedSpec, arms: list[str]) -> Picture:
     """Cut the axial slice with most of the tumour: white matter of the reference and each arm."""
     grid = load_image(outputs.reference)
 
@@ -235,6 +241,8 @@ def _picture(case: Case, outputs: TraitedSpec) -> Picture:
     }
     reference = white.pop('reference.nii.gz')
     slices = [('tumour', grey, [np.zeros_like(reference), tumor[..., k][box]])]
-    slices += [(arm, grey, [reference, found]) for arm, found in white.items()]
+    for arm in arms:
+        there = arm in white  # a real patient has no oracle
+        slices.append((arm, grey * there, [reference, white[arm]] if there else []))
     volume = tumor.sum() / 1000
     return Picture(f'sub-{case.anatomy.subject}, {volume:.0f} ml', float(volume), slices)

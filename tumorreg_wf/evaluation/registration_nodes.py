@@ -114,9 +114,9 @@ class MeasureArms(SimpleInterface):
             image = resample(load_image(self.inputs.tissues), t1w, order=0)
             truth = np.rint(image.get_fdata()).astype(np.uint8)
         else:
-            known = brain & ~dilated
-            maps = tissues_by_intensity(t1w.get_fdata(dtype=np.float32), known)
-            truth = np.where(known, 1 + maps.argmax(0), 0).astype(np.uint8)
+            healthy = brain & ~dilated
+            maps = tissues_by_intensity(t1w.get_fdata(dtype=np.float32), healthy)
+            truth = np.where(healthy, 1 + maps.argmax(0), 0).astype(np.uint8)
         regions = find_regions(brain & (truth > 0), dilated, voxel_spacing(t1w))
 
         # all that is measured lies in the brain
@@ -132,14 +132,15 @@ class MeasureArms(SimpleInterface):
         }
 
         transforms = dict(zip(self.inputs.arms, self.inputs.transforms, strict=True))
-        oracle = read_warp(transforms['oracle'], grid_file)[0] if 'oracle' in transforms else None
+        oracle = read_warp(transforms['oracle'], grid_file) if 'oracle' in transforms else None
         rows, label_files = [], []
         for arm, transform in transforms.items():
             maps = np.stack([carry(path, transform, grid_file) for path in self.inputs.maps])
             _, labels, _ = label_tissues(maps, brain, np.zeros_like(brain))
             label_files.append(save_like(labels.astype(np.uint8), grid, f'{arm}_dseg.nii.gz'))
-            shifts, jacobian = read_warp(transform, grid_file)
-            distance = None if oracle is None else apart(shifts, oracle)
+            known = oracle if arm == 'oracle' else None
+            shifts, jacobian = known or read_warp(transform, grid_file)
+            distance = None if oracle is None else apart(shifts, oracle[0])
             for name, region in regions.items():
                 found = measure_region(region, labels, truth, distance, jacobian)
                 found['volume_ml'] = float(region.sum() * voxel_spacing(grid).prod() / 1000)
