@@ -11,8 +11,8 @@ from tumorreg_wf.evaluation.warps import read_warp
 from tumorreg_wf.workflows.ants import ants_settings, split_stages
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 
-#: Nothing of the tumour gets out of its mask: no smoothing, no start by the centre of mass; its
-#: grey values lie within those of the brain, because ANTs scales by the lowest and the highest.
+#: Nothing of the tumour gets out of its mask: no smoothing, no matching of histograms, no start by
+#: the centre of mass; its grey values lie within those of the brain, by whose range ANTs scales.
 SHARP = {
     'dimension': 3,
     'initial_moving_transform_com': 0,
@@ -25,6 +25,7 @@ SHARP = {
     'number_of_iterations': [[15]],
     'shrink_factors': [[1]],
     'smoothing_sigmas': [[0]],
+    'use_histogram_matching': False,
     'write_composite_transform': True,
 }
 
