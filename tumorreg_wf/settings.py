@@ -30,6 +30,7 @@ class Settings:
     tumor_dilation: float = 3.0
     segmentation_weights: Path | None = None
     inpainting_weights: Path | None = None
+    registration_target: str = 'recovered'
     device: str = 'cpu'
     nprocs: int = 1
     omp_nthreads: int = 1

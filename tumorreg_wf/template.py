@@ -143,7 +143,7 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
         found = (find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF'))
         maps = [path for path in found if path is not None]
         if len(maps) < 3:
-            tissues = _tissues_by_intensity(image.get_fdata(), brain)
+            tissues = tissues_by_intensity(image.get_fdata(), brain)
         else:
             tissues = np.stack([resample(load_image(m), image, order=1).get_fdata() for m in maps])
         _write(paths, image, brain, tissues * brain)
@@ -210,8 +210,18 @@ def _save(data: np.ndarray, like: nb.Nifti1Image, path: Path) -> None:
     os.replace(part, path)  # two runs may share the folder
 
 
-def _tissues_by_intensity(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """GM, WM and CSF of a template that brings no maps: three classes of its grey values."""
+def tissues_by_intensity(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Split a skull-stripped T1w into three classes of grey values.
+
+    Parameters
+    ----------
+    t1w : (X, Y, Z), without bias field.
+    brain : boolean (X, Y, Z), what takes part.
+
+    Returns
+    -------
+    maps : float32 (3, X, Y, Z), probabilities of GM, WM and CSF; 0 elsewhere.
+    """
     from sklearn.mixture import GaussianMixture
 
     values = t1w[brain][:, None]

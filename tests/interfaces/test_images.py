@@ -9,6 +9,7 @@ from tumorreg_wf.interfaces.images import (
     ConformMask,
     CropToMask,
     DilateMask,
+    InvertMask,
     NormalizeIntensity,
     StrippedBrainMask,
 )
@@ -117,3 +118,10 @@ def test_dilation_is_in_millimetres(save):
     out = load(DilateMask(in_mask=path, radius=3).run().outputs.out_mask)
     # 3 mm are 3, 2 and 1 voxels along the axes
     assert [out[:, 10, 10].sum(), out[10, :, 10].sum(), out[10, 10].sum()] == [7, 5, 3]
+
+
+def test_everything_but_a_mask(save):
+    mask = brain()
+    out = InvertMask(in_mask=save(mask.astype(np.int16), flip=True)).run().outputs.out_mask
+    np.testing.assert_array_equal(load(out), ~mask[::-1])
+    assert load(out).dtype == np.uint8

@@ -13,6 +13,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from tumorreg_wf import workflows
+from tumorreg_wf.weights import find_weights
 
 FILE = __file__  # any file that exists
 TEMPLATE = SimpleNamespace(
@@ -35,7 +36,12 @@ FACTORIES = {
     'init_inpainting_wf': {},
     'init_intensity_wf': {},
     'init_registration_wf': {},
-    'init_reportlets_wf': {'out_dir': '/out', 'template_name': 'TPL', 'has_flair': True},
+    'init_reportlets_wf': {
+        'out_dir': '/out',
+        'template': TEMPLATE,
+        'weights': {task: find_weights(task) for task in ('segmentation', 'inpainting')},
+        'flair': '/data/sub-01/anat/sub-01_FLAIR.nii.gz',
+    },
     'init_segmentation_wf': {},
 }
 WHOLE_RUN = {'init_tumorreg_wf', 'init_anatomy_wf'}

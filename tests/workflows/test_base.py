@@ -88,6 +88,27 @@ def test_seed_reaches_every_registration(build, anatomy):
         )
 
 
+@pytest.mark.parametrize(
+    ('target', 'image', 'masked'),
+    [
+        ('recovered', 'inpainting_wf', False),
+        ('recovered-masked', 'inpainting_wf', True),
+        ('original', 'bias_correction_wf', False),
+        ('masked', 'bias_correction_wf', True),
+    ],
+)
+def test_registration_target(build, anatomy, target, image, masked):
+    workflow, _ = build(anatomy, registration_target=target)
+    graph = workflow._create_flat_graph()
+    into = {node.fullname.split('_wf.', 2)[-1]: node for node in graph.nodes()}
+
+    def sources(name):
+        return {node.fullname.split('.')[2] for node in graph.predecessors(into[name])}
+
+    assert image in sources('registration_wf.inputnode')
+    assert ('registration_wf.metric_mask' in into) == masked
+
+
 def test_output_spaces_leave_out_the_template(build, anatomy):
     _, nodes = build(anatomy, output_spaces=('T1w',))
     assert not any('ds_std_' in name for name in nodes)

@@ -1,8 +1,9 @@
-"""tumorreg-evaluate: measure the networks on data with known answers."""
+"""tumorreg-evaluate: measure networks and registrations on data with known answers."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,11 +11,12 @@ from pathlib import Path
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import REFERENCES
 from tumorreg_wf.cli.parser import device_name, positive
-from tumorreg_wf.cli.run import resolve_device
+from tumorreg_wf.cli.run import configure_nipype, resolve_device
 from tumorreg_wf.errors import TumorregError
 
 MODALITIES = ('T1w+FLAIR', 'T1w')
 METHODS = ('mean', 'biharmonic', 'mirror', 'paper', 'default')
+ARMS = ('original', 'masked', 'recovered', 'recovered-masked', 'oracle')
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -22,8 +24,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='tumorreg-evaluate',
         fromfile_prefix_chars='@',
-        description='Measure the networks on data with known answers. Written are a table (TSV), '
-        'what was run (JSON), a summary (Markdown) and figures.',
+        description='Measure networks and registrations on data with known answers. Written are '
+        'a table (TSV), what was run (JSON), a summary (Markdown) and figures.',
     )
     parser.add_argument('--version', action='version', version=f'%(prog)s {__version__}')
     questions = parser.add_subparsers(dest='question', required=True)
@@ -86,7 +88,48 @@ def get_parser() -> argparse.ArgumentParser:
     )
     inpainting.add_argument('--random-seed', type=positive, default=1, metavar='S')
 
-    for question in (segmentation, inpainting):
+    registration = questions.add_parser(
+        'registration', help='does the template fit?',
+        description='Register the template to brains with a tumour in every way (arms), and '
+        'compare the tissues it brings with the true ones, outside the dilated tumour and near '
+        'it; and its warp with that of the same brain without the tumour (oracle).',
+    )  # fmt: skip
+    registration.add_argument(
+        'data', type=Path, metavar='DATA',
+        help='BIDS dataset of skull-stripped T1w, with tumour masks in '
+        + REFERENCES.replace('%', '%%') + '; beside them, as tumorreg-simulate writes them, '
+        'true tissues (sub-X_dseg.nii.gz; default: grey values outside the tumour) and the T1w '
+        'without the tumour (sub-X_desc-tumorfree_T1w.nii.gz; without it no oracle)',
+    )  # fmt: skip
+    registration.add_argument(
+        '--arms', nargs='+', choices=ARMS, default=ARMS,
+        help='original: the T1w as it is; masked: the same, the dilated tumour left out of the '
+        'metric; recovered: the tumour replaced; recovered-masked: both; oracle: the T1w without '
+        'the tumour (default: all)',
+    )  # fmt: skip
+    registration.add_argument(
+        '--settings', default='syn', metavar='NAME',
+        help='settings of SyN: syn (default), syn_sloppy, or a JSON file of that form',
+    )  # fmt: skip
+    registration.add_argument(
+        '--shared-affine', action='store_true',
+        help='start all arms from one affine, that of the masked arm, instead of one of their own',
+    )  # fmt: skip
+    registration.add_argument(
+        '--weights', metavar='W', help='weights of the inpainting network (default: packaged)'
+    )
+    registration.add_argument(
+        '--nprocs', type=positive, default=os.cpu_count() or 1, metavar='N',
+        help='processes at a time (default: all cores)',
+    )  # fmt: skip
+    registration.add_argument(
+        '-w', '--work-dir', type=Path, default=Path('work'), metavar='PATH',
+        help='folder for intermediate results; the same again goes on where a run stopped '
+        '(default: ./work)',
+    )  # fmt: skip
+    registration.add_argument('--random-seed', type=positive, default=1, metavar='S')
+
+    for question in (segmentation, inpainting, registration):
         question.add_argument('out', type=Path, metavar='OUT', help='folder for the results')
         question.add_argument(
             '--participant-label', nargs='+', default=[], metavar='LABEL',
@@ -96,9 +139,14 @@ def get_parser() -> argparse.ArgumentParser:
             '--device', type=device_name, default='auto', metavar='{auto,cpu,cuda[:N]}',
             help='where the networks run (default: auto, a GPU where there is one)',
         )  # fmt: skip
+    for question in (segmentation, inpainting):
         question.add_argument(
             '--omp-nthreads', type=positive, metavar='N', help='CPU threads (default: all cores)'
         )
+    registration.add_argument(
+        '--omp-nthreads', type=positive, default=1, metavar='N',
+        help='threads of one process (default: 1, with which results repeat bit for bit on a CPU)',
+    )  # fmt: skip
     return parser
 
 
@@ -121,21 +169,42 @@ def main(argv: list[str] | None = None) -> int:
     except TumorregError as error:
         print(f'tumorreg-evaluate: {error}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('tumorreg-evaluate: interrupted.', file=sys.stderr)
+        return 1
     print(opts.out.resolve())
     return 0
 
 
 def _evaluate(opts: argparse.Namespace, command: str) -> None:
-    import torch
-
-    if opts.omp_nthreads:
-        torch.set_num_threads(opts.omp_nthreads)
     common = {
         'participants': opts.participant_label,
         'weights': opts.weights,
         'device': resolve_device(opts.device),
         'command': command,
     }
+    if opts.question == 'registration':
+        configure_nipype(opts.work_dir.absolute())
+        from tumorreg_wf.evaluation.registration import evaluate_registration
+
+        evaluate_registration(
+            opts.data,
+            opts.out,
+            work_dir=opts.work_dir,
+            arms=opts.arms,
+            settings=opts.settings,
+            shared_affine=opts.shared_affine,
+            seed=opts.random_seed,
+            nprocs=opts.nprocs,
+            omp_nthreads=opts.omp_nthreads,
+            **common,
+        )
+        return
+
+    import torch
+
+    if opts.omp_nthreads:
+        torch.set_num_threads(opts.omp_nthreads)
     if opts.question == 'segmentation':
         from tumorreg_wf.evaluation.segmentation import evaluate_segmentation
 

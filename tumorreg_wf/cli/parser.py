@@ -10,6 +10,8 @@ from pathlib import Path
 from tumorreg_wf import __version__
 from tumorreg_wf.settings import Settings
 
+REGISTRATION_TARGETS = ('recovered', 'recovered-masked', 'original', 'masked')
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the parser; bad values end in ``parser.error``, exit code 2."""
@@ -87,6 +89,12 @@ def get_parser() -> argparse.ArgumentParser:
         help='weights of the inpainting network, likewise',
     )  # fmt: skip
     how.add_argument(
+        '--registration-target', choices=REGISTRATION_TARGETS, default=REGISTRATION_TARGETS[0],
+        help='what the template is registered to: recovered, the T1w with the tumour replaced '
+        '(default); original, the T1w as it is; masked, the same with the dilated tumour left '
+        'out of the metric; recovered-masked, both',
+    )  # fmt: skip
+    how.add_argument(
         '--random-seed', type=int, metavar='SEED',
         help='seed of the registrations; with --omp-nthreads 1 a run repeats bit for bit',
     )  # fmt: skip
@@ -148,6 +156,7 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         tumor_dilation=opts.tumor_dilation,
         segmentation_weights=opts.segmentation_weights,
         inpainting_weights=opts.inpainting_weights,
+        registration_target=opts.registration_target,
         device=device,
         nprocs=opts.nprocs,
         omp_nthreads=min(nthreads, opts.nprocs),

@@ -116,7 +116,9 @@ def resolve_device(device: str) -> str:
 
 
 def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) -> int:
-    _configure_nipype(settings, opts.verbose)
+    configure_nipype(
+        settings.work_dir, verbose=opts.verbose, stop_on_first_crash=settings.stop_on_first_crash
+    )
     from tumorreg_wf.cli.progress import Progress
     from tumorreg_wf.reports import write_citation
     from tumorreg_wf.template import load_template
@@ -244,14 +246,16 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> None:
         require_stripped(data, voxel_spacing(t1w), anatomy.t1w)
 
 
-def _configure_nipype(settings: Settings, verbose: int) -> None:
+def configure_nipype(
+    work_dir: Path, *, verbose: int = 0, stop_on_first_crash: bool = False
+) -> None:
     """Set up Nipype, for this process and those it starts, before it is imported.
 
     No telemetry, crash files as text, and no files of its own in HOME.
     """
     level = {0: 'CRITICAL', 1: 'ERROR'}.get(verbose, 'INFO')
-    folder = settings.work_dir / 'nipype'
-    folder.mkdir(exist_ok=True)
+    folder = work_dir / 'nipype'
+    folder.mkdir(parents=True, exist_ok=True)
     parser = configparser.ConfigParser()
     parser.read_dict(
         {
@@ -259,7 +263,7 @@ def _configure_nipype(settings: Settings, verbose: int) -> None:
             'execution': {
                 'crashfile_format': 'txt',
                 'check_version': 'false',
-                'stop_on_first_crash': str(settings.stop_on_first_crash).lower(),
+                'stop_on_first_crash': str(stop_on_first_crash).lower(),
                 'poll_sleep_duration': '0.2',
             },
         }

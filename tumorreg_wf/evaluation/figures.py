@@ -68,6 +68,63 @@ def draw_distribution(
     figure.savefig(path, dpi=110)
 
 
+def draw_pairs(table: pd.DataFrame, value: str, label: str, by: str, path: Path) -> None:
+    """Draw a line per participant from group to group, and the median of each group.
+
+    Parameters
+    ----------
+    table : a row per participant (``participant_id``) and group; groups come in its order.
+    value, label : column drawn, and what the axis says.
+    by : column of the groups.
+    path : PNG file.
+    """
+    groups = list(table[by].unique())
+    wide = table.pivot(index='participant_id', columns=by, values=value)[groups]
+    figure = Figure(figsize=(2 + 1.2 * len(groups), 4.5), layout='constrained')
+    axes = figure.subplots()
+    axes.plot(groups, wide.to_numpy().T, 'o-', ms=3, lw=0.8, color='0.6', alpha=0.7)
+    places = np.arange(len(groups))
+    axes.hlines(wide.median(), places - 0.25, places + 0.25, 'C3', lw=3, label='median')
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(label)
+    axes.set_title(f'n = {len(wide)}', fontsize=10)
+    axes.grid(axis='y', alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
+def draw_gain(
+    table: pd.DataFrame, value: str, label: str, by: str, baseline: str, path: Path
+) -> None:
+    """Draw how much each group gains over a baseline, participant by participant, by volume.
+
+    Parameters
+    ----------
+    table : a row per participant (``participant_id``) and group, with ``tumor_ml``.
+    value, label : column drawn, and what the axis says.
+    by : column of the groups.
+    baseline : group that is taken off the others.
+    path : PNG file.
+    """
+    wide = table.pivot(index=['participant_id', 'tumor_ml'], columns=by, values=value)
+    volumes = wide.index.get_level_values('tumor_ml')
+    figure = Figure(figsize=(7.5, 4.5), layout='constrained')
+    axes = figure.subplots()
+    axes.axhline(0, color='0.5', lw=0.8)
+    for group in table[by].unique():
+        if group != baseline:
+            gain = wide[group] - wide[baseline]
+            axes.plot(volumes, gain, 'o', ms=5, alpha=0.75, markeredgewidth=0, label=group)
+    axes.set_xlabel('volume of the tumour, ml')
+    axes.set_ylabel(label)
+    axes.grid(alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+    figure.legend(loc='outside upper center', ncols=4, frameon=False)
+    figure.savefig(path, dpi=110)
+
+
 def draw_panel(pictures: Sequence[Picture], path: Path) -> None:
     """Draw pictures below each other, those of lowest rank first; all have the same columns.
 

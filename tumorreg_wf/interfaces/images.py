@@ -149,6 +149,23 @@ class CropToMask(SimpleInterface):
         return runtime
 
 
+class _InvertMaskInputSpec(BaseInterfaceInputSpec):
+    in_mask = File(exists=True, mandatory=True, desc='mask, > 0 inside')
+
+
+class InvertMask(SimpleInterface):
+    """Everything but a mask, on its grid."""
+
+    input_spec = _InvertMaskInputSpec
+    output_spec = _MaskOutputSpec
+
+    def _run_interface(self, runtime):
+        image = load_image(self.inputs.in_mask)
+        out_file = os.path.join(runtime.cwd, 'inverted.nii.gz')
+        self._results['out_mask'] = save_like(image.get_fdata() <= 0, image, out_file)
+        return runtime
+
+
 class _NormalizeInputSpec(_ApplyMaskInputSpec):
     modality = traits.Enum('T1w', 'FLAIR', usedefault=True, desc='reference histogram')
 

@@ -23,7 +23,7 @@ from tumorreg_wf.workflows.coregistration import init_coregistration_wf
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.intensity import init_intensity_wf
 from tumorreg_wf.workflows.outputs import init_derivatives_wf
-from tumorreg_wf.workflows.registration import init_registration_wf
+from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 from tumorreg_wf.workflows.reports import init_reportlets_wf
 from tumorreg_wf.workflows.segmentation import init_segmentation_wf
 
@@ -102,7 +102,9 @@ def init_anatomy_wf(
         device=settings.device,
         omp_nthreads=threads,
     )
+    target = TARGETS[settings.registration_target]
     registration_wf = init_registration_wf(
+        target=target,
         settings='syn_sloppy' if settings.sloppy else 'syn',
         omp_nthreads=threads,
         random_seed=seed,
@@ -145,17 +147,20 @@ def init_anatomy_wf(
             ]),
         ])  # fmt: skip
 
+    registered_wf = inpainting_wf if target.recovered else bias_correction_wf
     workflow.connect([
         (bias_correction_wf, inpainting_wf, _along('t1w')),
         (conform_wf, inpainting_wf, _along('brain_mask')),
         (tumor, inpainting_wf, [('mask', 'inputnode.tumor_mask')]),
-        (inpainting_wf, registration_wf, _along('t1w')),
+        (registered_wf, registration_wf, _along('t1w')),
         (conform_wf, registration_wf, _along('brain_mask')),
         (registration_wf, atlas_wf, _along('std2anat_xfm', 'anat2std_xfm')),
         (bias_correction_wf, atlas_wf, _along('t1w')),
         (conform_wf, atlas_wf, _along('brain_mask')),
         (tumor, atlas_wf, [('mask', 'inputnode.tumor_mask')]),
     ])  # fmt: skip
+    if target.masked:
+        workflow.connect([(inpainting_wf, registration_wf, _along('dilated_mask'))])
 
     quality = pe.Node(MeasureQuality(), name='quality', mem_gb=1.5)
     workflow.connect([

@@ -1,19 +1,44 @@
-"""Stage 8: the template registered to the recovered T1w."""
+"""Stage 8: the template registered to the T1w, by default the recovered one."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.ants import Registration
-from tumorreg_wf.interfaces.images import CropToMask
+from tumorreg_wf.interfaces.images import CropToMask, InvertMask
 from tumorreg_wf.workflows.ants import ants_settings, seed_node
+
+
+class Target(NamedTuple):
+    """What the template is registered to.
+
+    Attributes
+    ----------
+    recovered : the T1w with the tumour replaced, or as it is.
+    masked : whether the metric leaves out the dilated tumour.
+    """
+
+    recovered: bool
+    masked: bool
+
+
+#: By the names that ``--registration-target`` knows.
+TARGETS = {
+    'recovered': Target(recovered=True, masked=False),
+    'recovered-masked': Target(recovered=True, masked=True),
+    'original': Target(recovered=False, masked=False),
+    'masked': Target(recovered=False, masked=True),
+}
 
 
 def init_registration_wf(
     *,
-    settings: str = 'syn',
+    target: Target = TARGETS['recovered'],
+    settings: str | dict = 'syn',
     omp_nthreads: int = 1,
     random_seed: int | None = None,
     name: str = 'registration_wf',
@@ -24,7 +49,9 @@ def init_registration_wf(
 
     Parameters
     ----------
-    settings : ``'syn'``, or ``'syn_sloppy'`` for trying things out.
+    target : of :data:`TARGETS`: which T1w will come in, and whether the tumour is masked.
+    settings : ``'syn'``, ``'syn_sloppy'`` for trying things out, a JSON file, or what
+        :func:`tumorreg_wf.workflows.ants.ants_settings` makes of these.
     omp_nthreads : threads of ANTs.
     random_seed : of the metric's sampling; None leaves it to ANTs.
     name : name of the workflow.
@@ -32,7 +59,9 @@ def init_registration_wf(
     Inputs
     ------
     t1w, brain_mask
-        Recovered T1w and its brain mask.
+        T1w, recovered or as it is, and its brain mask.
+    dilated_mask
+        The dilated tumour; only where the target is masked.
     template
         Skull-stripped T1w of the template.
 
@@ -44,19 +73,26 @@ def init_registration_wf(
         Its inverse.
     """
     workflow = Workflow(name=name)
+    image = 'recovered T1w image' if target.recovered else 'T1w image'
+    left_out = ''
+    if target.masked:
+        left_out = '; the dilated tumour was left out of the metric [@cfm]'
     workflow.__desc__ = (
-        'The template was registered to the recovered T1w image with ANTs '
-        '(affine, then SyN [@syn]), patient image fixed. '
+        f'The template was registered to the {image} with ANTs '
+        f'(affine, then SyN [@syn]), patient image fixed{left_out}. '
     )
     inputnode = pe.Node(
-        niu.IdentityInterface(fields=['t1w', 'brain_mask', 'template']), name='inputnode'
+        niu.IdentityInterface(fields=['t1w', 'brain_mask', 'dilated_mask', 'template']),
+        name='inputnode',
     )
     outputnode = pe.Node(
         niu.IdentityInterface(fields=['std2anat_xfm', 'anat2std_xfm']), name='outputnode'
     )
     crop_t1w = pe.Node(CropToMask(), name='crop_t1w', mem_gb=0.5)
+    if not isinstance(settings, dict):
+        settings = ants_settings(settings)
     register = pe.Node(
-        Registration(num_threads=omp_nthreads, **ants_settings(settings)),
+        Registration(num_threads=omp_nthreads, **settings),
         name='register',
         n_procs=omp_nthreads,
         mem_gb=3,
@@ -71,4 +107,11 @@ def init_registration_wf(
             ('inverse_composite_transform', 'anat2std_xfm'),
         ]),
     ])  # fmt: skip
+    if target.masked:
+        # the background stays in the metric, as without a mask: only the tumour is left out
+        metric_mask = pe.Node(InvertMask(), name='metric_mask', mem_gb=0.5)
+        workflow.connect([
+            (inputnode, metric_mask, [('dilated_mask', 'in_mask')]),
+            (metric_mask, register, [('out_mask', 'fixed_image_mask')]),
+        ])  # fmt: skip
     return workflow
