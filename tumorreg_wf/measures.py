@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nb
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from tumorreg_wf.errors import TumorregError
+
 #: A tumour crosses the midline when this much of it (mm^3) lies on either side.
 CROSSING_VOLUME = 500.0
+
+#: Segmentations are stored as int16.
+LARGEST_LABEL = 32767
 
 #: A tumour is large from here on, ml.
 LARGE_TUMOR = 200.0
@@ -20,6 +27,33 @@ VENTRICLE_DEPTH = 20.0
 POSTERIOR_FOSSA = r'(?i)cerebell|vermis|brain.?stem|pons|medulla'
 
 
+def read_lut(path: str | Path) -> pd.DataFrame:
+    """Read the look-up table of a segmentation.
+
+    Parameters
+    ----------
+    path : TSV with a row per region, columns ``index`` and ``name`` at least.
+
+    Raises
+    ------
+    TumorregError
+        If it is no such table.
+    """
+    try:
+        lut = pd.read_csv(path, sep='\t')
+        index = lut['index'].to_numpy()
+        sound = index.dtype.kind in 'iu' and lut['index'].is_unique and 'name' in lut
+        sound = bool(sound and len(index) and index.min() >= 0 and index.max() <= LARGEST_LABEL)
+    except (OSError, ValueError, KeyError, OverflowError):  # pandas raises kinds of ValueError
+        sound = False
+    if not sound:
+        raise TumorregError(
+            f'{path}: this is no look-up table of BIDS. Columns index (whole numbers from 0 to '
+            f'{LARGEST_LABEL}, each once) and name are needed, with tabs between them.'
+        )
+    return lut
+
+
 def measure_regions(
     labels: np.ndarray, tumor: np.ndarray, spacing: np.ndarray, lut: pd.DataFrame
 ) -> pd.DataFrame:
@@ -27,7 +61,7 @@ def measure_regions(
 
     Parameters
     ----------
-    labels : integer (X, Y, Z), atlas labels in patient space.
+    labels : integer (X, Y, Z), atlas labels in patient space; below 0 is no region.
     tumor : boolean (X, Y, Z).
     spacing : voxel size, mm.
     lut : look-up table with columns ``index`` and ``name``, and ``hemisphere`` where known.
@@ -39,6 +73,7 @@ def measure_regions(
         nearest of the tumour, centre to centre; 0 where they overlap; NaN without either).
     """
     index = lut['index'].to_numpy()
+    labels = np.maximum(labels, 0)
     voxel = float(np.prod(spacing))
     size = int(max(labels.max(), index.max())) + 1
     volume = np.bincount(labels.ravel(), minlength=size)[index] * voxel

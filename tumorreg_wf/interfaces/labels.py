@@ -23,6 +23,7 @@ from tumorreg_wf.measures import (
     find_place_notes,
     measure_regions,
     measure_tumor,
+    read_lut,
 )
 
 #: BIDS index of the tumour; GM, WM and CSF are 1, 2 and 3.
@@ -134,7 +135,7 @@ class TumorTables(SimpleInterface):
         std_tumor = np.asanyarray(std_image.dataobj) > 0
         labels = np.asanyarray(load_image(self.inputs.atlas).dataobj).astype(int)
         regions = measure_regions(
-            labels, tumor, voxel_spacing(image), pd.read_csv(self.inputs.atlas_lut, sep='\t')
+            labels, tumor, voxel_spacing(image), read_lut(self.inputs.atlas_lut)
         )
         summary = measure_tumor(
             tumor,
