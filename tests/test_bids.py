@@ -154,3 +154,175 @@ def test_cases_and_their_references(tree):
     assert two.tumor_mask is None and two.flair is None and three.tumor_mask is None
     (found,) = find_cases(root, ['sub-03'], label='lesion')
     assert found.tumor_mask.name == 'sub-03_label-lesion_mask.nii.gz'
+
+
+class TestOddDatasets:
+    def test_a_mask_of_another_run_is_not_taken(self, tree):
+        root = tree(
+            'sub-01_run-1_T1w', 'sub-01_run-2_T1w', 'sub-01_run-1_label-tumor_mask',
+            'sub-01_run-1_desc-brain_mask',
+        )  # fmt: skip
+        first, second = collect(root)
+        assert first.tumor_mask and first.brain_mask
+        assert second.tumor_mask is None and second.brain_mask is None
+
+    def test_a_mask_without_run_serves_every_run(self, tree):
+        root = tree('sub-01_run-1_T1w', 'sub-01_run-2_T1w', 'sub-01_label-lesion_roi')
+        assert [found.tumor_mask.name for found in collect(root)] == [
+            'sub-01_label-lesion_roi.nii.gz'
+        ] * 2
+
+    def test_acquisitions_keep_their_masks(self, tree):
+        root = tree(
+            'sub-01_acq-iso_T1w', 'sub-01_acq-thick_T1w', 'sub-01_acq-thick_label-tumor_mask'
+        )
+        iso, thick = collect(root)
+        assert iso.tumor_mask is None and 'acq-thick' in thick.tumor_mask.name
+
+    def test_sessions_have_masks_of_their_own_in_derivatives(self, tree):
+        root = tree('sub-01_ses-1_T1w', 'sub-01_ses-2_T1w', 'sub-01_ses-3_T1w')
+        manual = tree(
+            'sub-01_ses-1_label-tumor_mask', 'sub-01_ses-2_label-tumor_mask', root='manual'
+        )
+        names = [
+            found.tumor_mask and found.tumor_mask.name
+            for found in sorted(collect(root, derivatives=[manual]), key=lambda a: a.session)
+        ]
+        assert names == [f'sub-01_ses-{n}_label-tumor_mask.nii.gz' for n in (1, 2)] + [None]
+
+    def test_two_files_of_one_name(self, tree):
+        root = tree('sub-01_T1w')
+        (root / 'sub-01/anat/sub-01_T1w.nii').touch()
+        with pytest.raises(TumorregError, match=r'sub-01_T1w\.nii and .*have one name'):
+            collect(root)
+
+    @pytest.mark.parametrize('acq', ['$(touch x)', '<b>bold<b>'])
+    def test_names_that_are_none_of_bids(self, tree, acq):
+        root = tree('sub-01_T1w', f'sub-01_acq-{acq}_T1w')
+        with pytest.raises(TumorregError, match='no name of BIDS'):
+            collect(root)
+
+    def test_uncompressed_images(self, tree):
+        root = tree()
+        anat = root / 'sub-01' / 'anat'
+        anat.mkdir(parents=True)
+        for name in ('sub-01_T1w.nii', 'sub-01_FLAIR.nii', 'sub-01_label-tumor_mask.nii'):
+            (anat / name).touch()
+        (found,) = collect(root)
+        assert found.flair.name == 'sub-01_FLAIR.nii'
+        assert found.tumor_mask.name == 'sub-01_label-tumor_mask.nii'
+
+    def test_what_is_no_t1w(self, tree):
+        root = tree(
+            'sub-01_T1w', 'sub-01_desc-preproc_T1w', 'sub-01_space-MNI_T1w', 'sub-01_part-mag_T1w',
+            'sub-01_ce-gad_run-1_T1w', 'sub-01_ce-gad_FLAIR', 'sub-01_T2w', 'sub-01_inplaneT1',
+        )  # fmt: skip
+        (found,) = collect(root)
+        assert found.t1w.name == 'sub-01_T1w.nii.gz' and found.flair is None
+
+
+class TestLinks:
+    def test_the_dataset_a_participant_or_a_file(self, tree, tmp_path):
+        root = tree('sub-01_T1w', 'sub-01_FLAIR', 'sub-01_label-lesion_roi')
+        whole, parts, files = (tmp_path / name for name in ('whole', 'parts', 'files'))
+        whole.symlink_to(root)
+        for folder in (parts, files / 'sub-01' / 'anat'):
+            folder.mkdir(parents=True)
+        (parts / 'sub-01').symlink_to(root / 'sub-01')
+        for path in (root / 'sub-01' / 'anat').iterdir():
+            (files / 'sub-01' / 'anat' / path.name).symlink_to(path)
+        for folder in (whole, parts, files):
+            assert find_participants(folder, []) == ['01']
+            (found,) = collect(folder)
+            assert found.t1w.parent == folder / 'sub-01' / 'anat'  # links stay links
+            assert found.flair and found.tumor_mask
+
+    def test_equal_files_of_datalad_are_two(self, tree):
+        """Files of one content are links to one object."""
+        root = tree()
+        anat, objects = root / 'sub-01' / 'anat', root / '.git' / 'annex' / 'objects'
+        for folder in (anat, objects):
+            folder.mkdir(parents=True)
+        (objects / 'MD5E-s0.nii.gz').touch()
+        for run in (1, 2):
+            (anat / f'sub-01_run-{run}_T1w.nii.gz').symlink_to(objects / 'MD5E-s0.nii.gz')
+        assert len(collect(root)) == 2
+
+    def test_links_that_lead_round_in_circles(self, tree):
+        root = tree('sub-01_T1w')
+        for name in ('one', 'two'):
+            (root / 'sub-01' / name).symlink_to('..')
+        assert len(collect(root)) == 1
+
+
+class TestFilters:
+    def test_null_and_any(self, tree):
+        root = tree('sub-01_T1w', 'sub-01_acq-a_T1w', 'sub-01_ce-gad_T1w')
+        (found,) = collect(root, filters={'t1w': {'acquisition': None}})
+        assert found.t1w.name == 'sub-01_T1w.nii.gz'
+        (found,) = collect(root, filters={'t1w': {'acquisition': '*'}})
+        assert found.t1w.name == 'sub-01_acq-a_T1w.nii.gz'
+
+    def test_flair_and_masks(self, tree):
+        root = tree(
+            'sub-01_T1w', 'sub-01_acq-2d_FLAIR', 'sub-01_acq-3d_FLAIR',
+            'sub-01_label-tumor_desc-expert_mask', 'sub-01_label-necrosis_mask',
+        )  # fmt: skip
+        (found,) = collect(root)
+        assert found.tumor_mask is None
+        (found,) = collect(
+            root, filters={'flair': {'acquisition': '3d'}, 'tumor': {'desc': 'expert'}}
+        )
+        assert 'acq-3d' in found.flair.name and 'desc-expert' in found.tumor_mask.name
+        (found,) = collect(root, filters={'tumor': {'label': 'necrosis'}})
+        assert 'label-necrosis' in found.tumor_mask.name
+
+    def test_sessions_are_those_of_the_option_and_of_the_filter(self, tree):
+        root = tree('sub-01_ses-1_T1w', 'sub-01_ses-2_T1w')
+        assert collect(root, sessions=['1'], filters={'t1w': {'session': '2'}}) == []
+
+    def test_another_participant_is_never_taken(self, tree):
+        root = tree('sub-01_T1w', 'sub-02_T1w')
+        layout = open_layout(root, ['01', '02'])
+        (found,) = collect_anatomies(layout, '01', filters={'t1w': {'subject': '02'}})
+        assert found.t1w.name == 'sub-01_T1w.nii.gz'
+
+    def test_queries_that_are_none(self, tree):
+        layout = open_layout(tree('sub-01_T1w'), ['01'])
+        for query in (
+            'T1w', 5, ['session'], {'nonsense': 'x'}, {'return_type': 'filename'},
+            {'session': {'a': 1}}, {'session': '((', 'regex_search': True}, {'session': 1.5},
+            {'target': 'run'},
+        ):  # fmt: skip
+            with pytest.raises(TumorregError, match='--bids-filter-file'):
+                collect_anatomies(layout, '01', filters={'t1w': query})
+
+
+@pytest.mark.parametrize('content', [b'[' * 100000, b'\xff\xfe\x00', b'[]', b'5', b''])
+def test_descriptions_that_make_no_sense(tree, content):
+    root = tree('sub-01_T1w')
+    (root / 'dataset_description.json').write_bytes(content)
+    with pytest.raises(TumorregError, match=r'dataset_description\.json'):
+        check_dataset(root)
+
+
+def test_a_description_written_on_windows(tree):
+    root = tree('sub-01_T1w')
+    description = root / 'dataset_description.json'
+    description.write_bytes(b'\xef\xbb\xbf' + description.read_bytes())
+    check_dataset(root)
+    assert len(collect(root)) == 1
+
+
+def test_a_folder_pybids_cannot_read(tree):
+    root = tree('sub-01_T1w')
+    (root / 'dataset_description.json').write_text('[' * 100000)
+    with pytest.raises(TumorregError, match='cannot be read by pybids'):
+        open_layout(root, ['01'])
+
+
+def test_a_folder_of_masks_without_description(tree):
+    root, manual = tree('sub-01_T1w'), tree('sub-01_label-tumor_mask', root='manual')
+    (manual / 'dataset_description.json').unlink()
+    (found,) = collect(root, derivatives=[manual])
+    assert found.tumor_mask.parent == manual / 'sub-01' / 'anat'

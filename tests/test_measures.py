@@ -5,7 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tumorreg_wf.measures import measure_regions, measure_tumor
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.measures import measure_regions, measure_tumor, read_lut
 
 SPACING = np.array([1.0, 2.0, 3.0])  # 6 mm^3 a voxel
 
@@ -117,3 +118,34 @@ class TestTumor:
         assert row['hemisphere'] is None
         assert not row['midline_crossing']
         assert np.isnan(row['centroid_x']) and np.isnan(row['centroid_TPL_z'])
+
+
+class TestLookUpTable:
+    def test_read(self, tmp_path, lut):
+        lut.to_csv(tmp_path / 'lut.tsv', sep='\t', index=False)
+        pd.testing.assert_frame_equal(read_lut(tmp_path / 'lut.tsv'), lut)
+
+    @pytest.mark.parametrize(
+        'text',
+        [
+            '', '\0\0', 'index,name\n1,a\n', 'name\na\n', 'index\n1\n', 'index\tname\n',
+            'index\tname\nx\ta\n', 'index\tname\n1.5\ta\n', 'index\tname\n-1\ta\n',
+            'index\tname\n1\ta\n1\tb\n', 'index\tname\n1000000000000\ta\n',
+            'index\tname\n' + '9' * 30 + '\ta\n', 'index\tname\n1\ta\tb\n2\n3\tc\td\te\tf\n',
+        ],
+    )  # fmt: skip
+    def test_what_is_none(self, tmp_path, text):
+        (tmp_path / 'lut.tsv').write_text(text)
+        with pytest.raises(TumorregError, match=r'lut\.tsv: this is no look-up table'):
+            read_lut(tmp_path / 'lut.tsv')
+
+    def test_bytes_of_another_kind(self, tmp_path):
+        (tmp_path / 'lut.tsv').write_bytes(bytes(range(256)))
+        with pytest.raises(TumorregError, match='no look-up table'):
+            read_lut(tmp_path / 'lut.tsv')
+
+
+def test_labels_below_zero_are_no_region(labels, lut):
+    labels[0, 0, 0] = -5
+    table = measure_regions(labels, labels == 1, SPACING, lut)
+    assert table['volume_mm3'][0] == 399 * 6

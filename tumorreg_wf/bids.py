@@ -16,6 +16,9 @@ REFERENCES = 'derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz'
 #: Entities a FLAIR or a mask may share with a T1w, the more the better.
 SHARED_ENTITIES = ('run', 'acquisition', 'reconstruction')
 
+#: Names that BIDS allows. Any other would lose its entities, and outputs overwrite one another.
+BIDS_NAME = re.compile(r'sub-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_[A-Za-z0-9]+\.nii(\.gz)?')
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -49,8 +52,8 @@ def check_dataset(bids_dir: Path) -> None:
     if not description.is_file():
         raise TumorregError(f'{bids_dir}: not a BIDS dataset, it has no dataset_description.json.')
     try:
-        fields = json.loads(description.read_text(encoding='utf-8'))
-    except (ValueError, OSError) as error:
+        fields = json.loads(description.read_text(encoding='utf-8-sig'))
+    except (ValueError, OSError, RecursionError) as error:
         raise TumorregError(f'{description}: cannot be read as JSON ({error}).') from None
     if not isinstance(fields, dict) or 'BIDSVersion' not in fields:
         raise TumorregError(f'{description}: the field BIDSVersion is missing.')
@@ -124,21 +127,33 @@ def open_layout(root: Path, participants: Iterable[str], database_dir: Path | No
     Returns
     -------
     layout : :class:`bids.BIDSLayout`.
+
+    Raises
+    ------
+    TumorregError
+        If pybids cannot read the dataset.
     """
     from bids import BIDSLayout, BIDSLayoutIndexer
 
-    ignore = [re.compile(r'/(code|sourcedata|models|derivatives|\.git)(/|$)')]
+    ignore = [
+        re.compile(r'/(code|sourcedata|models|derivatives|\.git)(/|$)'),
+        # files of BIDS lie in sub-X/ses-Y/anat at most; links may lead round in circles
+        re.compile(r'^/?([^/]+/){4}'),
+    ]
     if database_dir is None:
         labels = '|'.join(map(re.escape, participants))
         ignore.append(re.compile(rf'^/?sub-(?!({labels})(/|$))'))
-    return BIDSLayout(
-        root,
-        validate=False,
-        is_derivative=False,
-        config=['bids', 'derivatives'],
-        database_path=database_dir,
-        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
-    )
+    try:
+        return BIDSLayout(
+            root,
+            validate=False,
+            is_derivative=False,
+            config=['bids', 'derivatives'],
+            database_path=database_dir,
+            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+        )
+    except (Exception, RecursionError) as error:  # of pybids, of SQL, of the file system
+        raise TumorregError(f'{root}: this dataset cannot be read by pybids ({error}).') from None
 
 
 def collect_anatomies(
@@ -161,17 +176,29 @@ def collect_anatomies(
 
     Returns
     -------
-    anatomies : one per T1w. Contrast-enhanced images are never taken for T1w.
+    anatomies : one per T1w. Contrast-enhanced images are never taken for T1w. A mask of another
+        run, acquisition or reconstruction than the T1w's is not taken for it.
+
+    Raises
+    ------
+    TumorregError
+        If a filter is no query, a name is not one of BIDS, or two T1w have one name.
     """
-    filters = filters or {}
-    plain = {'extension': ['.nii', '.nii.gz'], 'subject': participant}
+    plain = {'extension': ['.nii', '.nii.gz']}
     if sessions:
         plain['session'] = list(sessions)
+    filters = {name: _check_filter(name, query, layout) for name, query in (filters or {}).items()}
 
     def query(source, name: str, **entities) -> list:
-        return source.get(**{**plain, **entities, **filters.get(name, {})})
+        wanted = {**plain, **entities, **filters.get(name, {}), 'subject': participant}
+        # a folder is shown many times where links lead in a circle
+        found = {
+            (Path(file.dirname).resolve(), file.filename): file for file in source.get(**wanted)
+        }
+        return list(found.values())
 
     t1ws = query(layout, 't1w', suffix='T1w', ceagent=None, desc=None, space=None, part=None)
+    t1ws = [t1w for t1w in t1ws if not sessions or t1w.entities.get('session') in sessions]
     flairs = query(layout, 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
     tumors, brains = [], []
     for source in (*derivatives, layout):
@@ -181,17 +208,59 @@ def collect_anatomies(
         tumors += [file for file in found if _in_t1w_space(file)]
         found = query(source, 'brain', suffix='mask', desc='brain')
         brains += [file for file in found if _in_t1w_space(file)]
-    return [
+    anatomies = [
         Anatomy(
             subject=participant,
             session=t1w.entities.get('session'),
             t1w=Path(t1w.path),
             flair=_best_match(t1w, flairs),
-            tumor_mask=_best_match(t1w, tumors),
-            brain_mask=_best_match(t1w, brains),
+            tumor_mask=_best_match(t1w, [mask for mask in tumors if _fits(mask, t1w)]),
+            brain_mask=_best_match(t1w, [mask for mask in brains if _fits(mask, t1w)]),
         )
         for t1w in t1ws
     ]
+    _check_names(anatomies)
+    return anatomies
+
+
+def _check_filter(name: str, query, layout) -> dict:
+    """Check a query of a BIDS filter file; '*' stands for any value, as in fMRIPrep."""
+    from bids.layout import Query
+
+    known = layout.get_entities()
+    if not isinstance(query, dict) or not set(query) <= set(known):
+        raise TumorregError(
+            f'--bids-filter-file: the query for {name} must be an object whose keys are entities '
+            f'as pybids names them (session, acquisition, run, ...); it is {query!r:.200}.'
+        )
+    for value in query.values():
+        for part in value if isinstance(value, list) else [value]:
+            if not isinstance(part, str | int | None):
+                raise TumorregError(
+                    f'--bids-filter-file: {part!r:.200} in the query for {name} is no value of an '
+                    'entity. Texts, numbers, null (none), "*" (any) and lists of these are.'
+                )
+    return {key: Query.ANY if value == '*' else value for key, value in query.items()}
+
+
+def _check_names(anatomies: list[Anatomy]) -> None:
+    seen: dict[str, Path] = {}
+    for t1w in (anatomy.t1w for anatomy in anatomies):
+        if not BIDS_NAME.fullmatch(t1w.name):
+            raise TumorregError(
+                f'{t1w}: this is no name of BIDS (letters and digits alone after the dash of an '
+                'entity). Rename it.'
+            )
+        other = seen.setdefault(t1w.name.partition('.')[0], t1w)
+        if other != t1w:
+            raise TumorregError(
+                f'{other} and {t1w} have one name, and so would their outputs. Remove one.'
+            )
+
+
+def _fits(mask, t1w) -> bool:
+    """Tell whether a mask is not expressly of another run, acquisition... than a T1w."""
+    return all(mask.entities.get(key) in (None, t1w.entities.get(key)) for key in SHARED_ENTITIES)
 
 
 def _in_t1w_space(file) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import nibabel as nb
 import numpy as np
 from nibabel.processing import resample_from_to
 from scipy import ndimage
 
-from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.reading import read_image, straighten
 
 #: Largest difference (mm, or mm per voxel) between two affines of one grid.
 AFFINE_TOLERANCE = 1e-3
@@ -25,33 +24,20 @@ def load_image(path: str | Path) -> nb.Nifti1Image:
 
     Returns
     -------
-    image : :class:`nibabel.Nifti1Image`, shape (X, Y, Z), float32; NaN and Inf become 0.
+    image : :class:`nibabel.Nifti1Image`, shape (X, Y, Z), float32; NaN and Inf become 0. Its
+        affine has no shear (:func:`tumorreg_wf.reading.straighten`).
 
     Raises
     ------
     TumorregError
         If the file is missing, truncated, no image, or has several volumes.
     """
-    try:
-        image = cast('nb.spatialimages.SpatialImage', nb.load(path))
-        data = np.asanyarray(image.dataobj).astype(np.float32)
-    except FileNotFoundError:
-        raise TumorregError(f'{path}: no such file.') from None
-    except Exception as error:  # nibabel, gzip and zlib each have their own exceptions
-        raise TumorregError(
-            f'{path}: this is not a readable NIfTI image ({error}). '
-            'Copy or convert it again, then rerun.'
-        ) from None
-    while data.ndim > 3 and data.shape[-1] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise TumorregError(
-            f'{path}: a 3-D image is needed, this one has shape {data.shape}. Split its volumes.'
-        )
+    source, data = read_image(path)
+    affine = straighten(source.affine, data.shape)
     header = nb.Nifti1Header()
     header.set_data_dtype(np.float32)
     header.set_xyzt_units('mm')
-    image = nb.Nifti1Image(np.nan_to_num(data, posinf=0, neginf=0), image.affine, header)
+    image = nb.Nifti1Image(np.nan_to_num(data, posinf=0, neginf=0), affine, header)
     image.set_sform(image.affine, 1)
     image.set_qform(image.affine, 1)
     return image
@@ -105,6 +91,69 @@ def resample(image: nb.Nifti1Image, target: nb.Nifti1Image, *, order: int) -> nb
     if same_grid(image, target):
         return image
     return _sample(image, target.shape, target.affine, order)
+
+
+def fit_mask(mask: nb.Nifti1Image, target: nb.Nifti1Image) -> np.ndarray:
+    """Bring a mask onto the grid of an image, by their affines.
+
+    Parameters
+    ----------
+    mask : binary, labels or probabilities on any grid; one half or more is inside.
+    target : image that lends the grid.
+
+    Returns
+    -------
+    inside : boolean array of the target's shape. Each part that lies in the field of view of
+        the target has a voxel at least, be it smaller than one.
+    """
+    parts, count = ndimage.label(np.asanyarray(mask.dataobj) >= 0.5, np.ones((3, 3, 3)))
+    parts = nb.Nifti1Image(parts.astype(np.int32), mask.affine)
+    found = np.asanyarray(resample(parts, target, order=0).dataobj)
+    inside = found > 0
+    lost = np.ones(count + 1, bool)
+    lost[np.unique(found)] = False
+    lost[0] = False
+    where = np.argwhere(lost[np.asanyarray(parts.dataobj)])
+    voxels = nb.affines.apply_affine(np.linalg.inv(target.affine) @ mask.affine, where)
+    voxels = np.rint(voxels).astype(int)
+    voxels = voxels[np.all((voxels >= 0) & (voxels < target.shape), axis=1)]
+    inside[tuple(voxels.T)] = True
+    return inside
+
+
+def bring_near(image: nb.Nifti1Image, target: nb.Nifti1Image) -> nb.Nifti1Image:
+    """Move an image, centre on centre, to another of the same head if it lies elsewhere.
+
+    Headers that place two images of one session apart come from conversions that lost their
+    origins; a registration that starts there finds nothing.
+
+    Parameters
+    ----------
+    image, target : 3-D images with content.
+
+    Returns
+    -------
+    image : the same where half of it lies in the target's content or more; else a copy whose
+        affine is shifted.
+    """
+    contents = [np.asanyarray(one.dataobj) != 0 for one in (image, target)]
+    points = [
+        nb.affines.apply_affine(
+            one.affine,
+            np.transpose(np.unravel_index(np.flatnonzero(content)[::101], content.shape)),
+        )
+        for one, content in zip((image, target), contents, strict=True)
+    ]
+    voxels = nb.affines.apply_affine(np.linalg.inv(target.affine), points[0])
+    met = ndimage.map_coordinates(contents[1].astype(np.uint8), voxels.T, order=0)
+    if met.mean() >= 0.5:
+        return image
+    affine = image.affine.copy()
+    affine[:3, 3] += points[1].mean(0) - points[0].mean(0)
+    moved = nb.Nifti1Image(np.asanyarray(image.dataobj), affine, image.header)
+    moved.set_sform(affine, 1)
+    moved.set_qform(affine, 1)
+    return moved
 
 
 def to_network_grid(

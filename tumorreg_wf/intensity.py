@@ -18,6 +18,9 @@ QUANTILES = np.array([0.01, 0.05, *np.arange(0.1, 0.91, 0.1), 0.95, 0.99])
 #: No stripped brain is larger (ml); a head with skull and scalp is.
 LARGEST_BRAIN = 2300.0
 
+#: With fewer slices than this the programs of ANTs fail.
+FEWEST_SLICES = 6
+
 
 def stripped_brain_mask(data: np.ndarray) -> np.ndarray:
     """Brain mask of a skull-stripped image: its largest connected body, without holes.
@@ -58,7 +61,12 @@ def is_stripped(data: np.ndarray, spacing: np.ndarray) -> bool:
 
 
 def require_content(data: np.ndarray, path: str | Path) -> None:
-    """Raise :class:`TumorregError` if an image is 0 all over."""
+    """Raise :class:`TumorregError` if an image is 0 all over, or has hardly a slice."""
+    if min(data.shape) < FEWEST_SLICES:
+        raise TumorregError(
+            f'{path}: only {min(data.shape)} slices along one axis, {FEWEST_SLICES} are needed. '
+            'Scouts and single slices cannot be registered.'
+        )
     if not data.any():
         raise TumorregError(f'{path}: every voxel is 0. Check the conversion.')
 

@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel as nb
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from tumorreg_wf.errors import TumorregError
+
 #: A tumour crosses the midline when this much of it (mm^3) lies on either side.
 CROSSING_VOLUME = 500.0
+
+#: Segmentations are stored as int16.
+LARGEST_LABEL = 32767
+
+#: A tumour is large from here on, ml.
+LARGE_TUMOR = 200.0
+
+#: CSF this far from the edge of the brain (mm) is that of a ventricle.
+VENTRICLE_DEPTH = 20.0
+
+#: Regions behind and below the tentorium, by their names.
+POSTERIOR_FOSSA = r'(?i)cerebell|vermis|brain.?stem|pons|medulla'
+
+
+def read_lut(path: str | Path) -> pd.DataFrame:
+    """Read the look-up table of a segmentation.
+
+    Parameters
+    ----------
+    path : TSV with a row per region, columns ``index`` and ``name`` at least.
+
+    Raises
+    ------
+    TumorregError
+        If it is no such table.
+    """
+    try:
+        lut = pd.read_csv(path, sep='\t')
+        index = lut['index'].to_numpy()
+        sound = index.dtype.kind in 'iu' and lut['index'].is_unique and 'name' in lut
+        sound = bool(sound and len(index) and index.min() >= 0 and index.max() <= LARGEST_LABEL)
+    except (OSError, ValueError, KeyError, OverflowError):  # pandas raises kinds of ValueError
+        sound = False
+    if not sound:
+        raise TumorregError(
+            f'{path}: this is no look-up table of BIDS. Columns index (whole numbers from 0 to '
+            f'{LARGEST_LABEL}, each once) and name are needed, with tabs between them.'
+        )
+    return lut
 
 
 def measure_regions(
@@ -18,7 +61,7 @@ def measure_regions(
 
     Parameters
     ----------
-    labels : integer (X, Y, Z), atlas labels in patient space.
+    labels : integer (X, Y, Z), atlas labels in patient space; below 0 is no region.
     tumor : boolean (X, Y, Z).
     spacing : voxel size, mm.
     lut : look-up table with columns ``index`` and ``name``, and ``hemisphere`` where known.
@@ -30,6 +73,7 @@ def measure_regions(
         nearest of the tumour, centre to centre; 0 where they overlap; NaN without either).
     """
     index = lut['index'].to_numpy()
+    labels = np.maximum(labels, 0)
     voxel = float(np.prod(spacing))
     size = int(max(labels.max(), index.max())) + 1
     volume = np.bincount(labels.ravel(), minlength=size)[index] * voxel
@@ -91,6 +135,111 @@ def measure_tumor(
     row['midline_crossing'] = crossing
     row['n_components'] = int(ndimage.label(tumor, np.ones((3, 3, 3)))[1])
     return row
+
+
+def find_notes(
+    tumor: np.ndarray,
+    brain: np.ndarray,
+    tissues: np.ndarray,
+    t1w: np.ndarray,
+    spacing: np.ndarray,
+) -> list[str]:
+    """Say what makes a tumour hard to recover, by the patient's own images.
+
+    Parameters
+    ----------
+    tumor, brain : boolean (X, Y, Z).
+    tissues : (X, Y, Z), 1 GM, 2 WM, 3 CSF as if there were no tumour.
+    t1w : (X, Y, Z), bias-corrected, the tumour still there.
+    spacing : voxel size, mm.
+    """
+    inside = tumor & brain
+    if not tumor.any():
+        return [
+            'No tumour was found: nothing was replaced, and the atlas was registered to the '
+            'T1w as it is.'
+        ]
+    if not inside.any():
+        return ['The tumour mask lies outside of the brain mask: nothing was replaced.']
+    if not (brain & ~tumor).any():
+        return ['The tumour mask covers the whole brain: nothing was replaced.']
+    notes = []
+    voxel = float(np.prod(spacing)) / 1000
+    volume, outside = tumor.sum() * voxel, (tumor & ~brain).sum() * voxel
+    if volume > LARGE_TUMOR:
+        notes.append(
+            f'The tumour is large ({volume:.0f} ml, {inside.sum() / brain.sum():.0%} of the '
+            'brain). What was filled in is a guess, and labels far around it are less sure.'
+        )
+    if outside > max(0.5, 0.05 * volume):
+        notes.append(
+            f'{outside:.1f} ml of the tumour lie outside of the brain mask, as those of a tumour '
+            'of the meninges or of a cavity that was stripped away do. They were not replaced.'
+        )
+    if _share_at_border(inside, brain) > 0.1:
+        notes.append(
+            'The tumour reaches the border of the brain. What was filled in there continues '
+            'tissue on one side only.'
+        )
+    deep = ndimage.distance_transform_edt(brain, sampling=spacing) > VENTRICLE_DEPTH
+    ventricle = deep & (tissues == 3)
+    if ventricle.any():
+        away = ndimage.distance_transform_edt(~ventricle, sampling=spacing)
+        if away[tumor].min() <= max(3.0, float(spacing.max())):
+            notes.append(
+                'The tumour lies next to a ventricle. Where it narrows or shifts it, look closely '
+                'at the labels there.'
+            )
+    known = brain & ~tumor
+    if (known & (tissues == 3)).any() and (known & (tissues == 1)).any():
+        fluid, grey = (np.median(t1w[known & (tissues == index)]) for index in (3, 1))
+        if fluid < grey and np.mean(t1w[inside] < (fluid + grey) / 2) > 0.5:
+            notes.append(
+                'Most of the tumour mask is as dark as fluid in the T1w: a cyst, necrosis, or a '
+                'cavity after surgery or stroke.'
+            )
+    return notes
+
+
+def find_place_notes(
+    std_tumor: np.ndarray, std_affine: np.ndarray, regions: pd.DataFrame
+) -> list[str]:
+    """Say what makes a tumour hard to recover, by where it is in the template.
+
+    Parameters
+    ----------
+    std_tumor, std_affine : boolean (X, Y, Z) in template space, whose midline is x = 0.
+    regions : from :func:`measure_regions`.
+    """
+    notes = []
+    parts, count = ndimage.label(std_tumor, np.ones((3, 3, 3)))
+    voxel = float(abs(np.linalg.det(std_affine[:3, :3])))
+    where = np.argwhere(std_tumor)
+    x = nb.affines.apply_affine(std_affine, where)[:, 0]
+    part = parts[tuple(where.T)]
+    left, right = (np.bincount(part[side], minlength=count + 1) * voxel for side in (x < 0, x > 0))
+    if np.any(np.minimum(left, right) > CROSSING_VOLUME):
+        notes.append(
+            'The tumour crosses the midline: the other hemisphere, after which it was filled in, '
+            'is not healthy there.'
+        )
+    elif min(left.sum(), right.sum()) > CROSSING_VOLUME:
+        notes.append('The tumour has parts in both hemispheres.')
+    overlap = regions['tumor_mm3']
+    behind = overlap[regions['name'].astype(str).str.contains(POSTERIOR_FOSSA)].sum()
+    if behind > 0.5 * overlap.sum() > 0:
+        notes.append(
+            'The tumour lies in the posterior fossa. The networks saw hardly any tumour there.'
+        )
+    return notes
+
+
+def _share_at_border(inside: np.ndarray, brain: np.ndarray) -> float:
+    """Part of a tumour's surface voxels that have a neighbour outside of the brain."""
+    surface = inside & ~ndimage.binary_erosion(inside)
+    # the edge of the image is an edge of the brain too
+    border = brain & ~ndimage.binary_erosion(brain)
+    return float((surface & border).sum() / max(surface.sum(), 1))
 
 
 def _centroid(name: str, mask: np.ndarray, affine: np.ndarray) -> dict[str, float]:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import load_image, resample, save_like
+from tumorreg_wf.measures import read_lut
 
 #: nilearn's packaged template by its BIDS name: ICBM 152 nonlinear 2009a symmetric, 1 mm.
 DEFAULT_TEMPLATE = 'MNI152NLin2009aSym'
@@ -152,7 +153,7 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
         else:
             labels = resample(load_image(atlas), image, order=0).get_fdata()
             _save(labels.astype(np.int16), image, paths.atlas)
-            pd.read_csv(_table_of(atlas), sep='\t').to_csv(paths.atlas_lut, sep='\t', index=False)
+            read_lut(_table_of(atlas)).to_csv(paths.atlas_lut, sep='\t', index=False)
     return paths
 
 

@@ -45,17 +45,17 @@ def load(path):
 
 
 def test_conform_squeezes_and_cleans(save):
-    data = np.ones((5, 6, 7, 1), np.float32)
+    data = np.ones((6, 7, 8, 1), np.float32)
     data[0, 0, 0] = np.nan
     out = nb.load(Conform(in_file=save(data)).run().outputs.out_file)
-    assert out.shape == (5, 6, 7)
+    assert out.shape == (6, 7, 8)
     assert out.get_data_dtype() == np.float32
     assert load(out.get_filename())[0, 0, 0] == 0
 
 
 def test_conform_refuses_an_empty_image(save):
     with pytest.raises(TumorregError, match='every voxel is 0'):
-        Conform(in_file=save(np.zeros((5, 6, 7), np.int16))).run()
+        Conform(in_file=save(np.zeros((6, 7, 8), np.int16))).run()
 
 
 def test_a_flipped_mask_finds_its_place(save):

@@ -213,16 +213,17 @@ def _find_input(
     anatomies: list[Anatomy] = []
     failures: dict[str, str] = {}
     for participant in participants:
-        found = collect_anatomies(
-            layout,
-            participant,
-            sessions=settings.sessions,
-            filters=settings.bids_filters,
-            derivatives=derivatives,
-        )
         try:
+            found = collect_anatomies(
+                layout,
+                participant,
+                sessions=settings.sessions,
+                filters=settings.bids_filters,
+                derivatives=derivatives,
+            )
             if not found:
-                raise TumorregError('no T1w image (without contrast agent) was found.')
+                where = f' of session {", ".join(settings.sessions)}' if settings.sessions else ''
+                raise TumorregError(f'no T1w image (without contrast agent){where} was found.')
             for anatomy in found:
                 _check_images(anatomy, settings)
             anatomies += found
@@ -237,7 +238,9 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> None:
     from tumorreg_wf.intensity import require_content, require_stripped
 
     t1w = load_image(anatomy.t1w)
-    for path in (anatomy.flair, anatomy.tumor_mask, anatomy.brain_mask):
+    if anatomy.flair is not None:
+        require_content(load_image(anatomy.flair).get_fdata(dtype='float32'), anatomy.flair)
+    for path in (anatomy.tumor_mask, anatomy.brain_mask):
         if path is not None:
             load_image(path)
     data = t1w.get_fdata(dtype='float32')

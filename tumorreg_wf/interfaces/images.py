@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-import nibabel as nb
 import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -18,9 +17,11 @@ from nipype.interfaces.base import (
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import (
     bounding_box,
+    bring_near,
     dilate_mask,
+    fit_mask,
     load_image,
-    resample,
+    same_grid,
     save_like,
     voxel_spacing,
 )
@@ -31,18 +32,24 @@ from tumorreg_wf.intensity import (
     require_stripped,
     stripped_brain_mask,
 )
+from tumorreg_wf.reading import image_notes, says_where
 
 
 class _ConformInputSpec(BaseInterfaceInputSpec):
     in_file = File(exists=True, mandatory=True, desc='image, 3-D, or 4-D with one volume')
+    near = File(exists=True, desc='image of the same head; in_file is moved there if far away')
 
 
 class _ConformOutputSpec(TraitedSpec):
     out_file = File(exists=True, desc='float32 NIfTI (X, Y, Z), finite, on the same grid')
+    notes = traits.List(traits.Str, desc='oddities of the image, for the reader of the report')
 
 
 class Conform(SimpleInterface):
-    """Check an image and write it as 3-D float32 without NaN or Inf, on its own grid."""
+    """Check an image and write it as 3-D float32 without NaN or Inf, on its own grid.
+
+    Where its header places it far from another image of the head, its affine is shifted.
+    """
 
     input_spec = _ConformInputSpec
     output_spec = _ConformOutputSpec
@@ -52,12 +59,22 @@ class Conform(SimpleInterface):
         data = image.get_fdata(dtype=np.float32)
         require_content(data, self.inputs.in_file)
         out_file = os.path.join(runtime.cwd, 'conformed.nii.gz')
+        notes = image_notes(self.inputs.in_file)
+        if isdefined(self.inputs.near):
+            near = bring_near(image, load_image(self.inputs.near))
+            if near is not image:
+                image = near
+                notes.append(
+                    f'{os.path.basename(self.inputs.in_file)}: its header places it away from the '
+                    'T1w. It was moved there, centre on centre, before it was registered.'
+                )
         self._results['out_file'] = save_like(data, image, out_file)
+        self._results['notes'] = notes
         return runtime
 
 
 class _ConformMaskInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc='mask or labels, any grid; > 0 is inside')
+    in_file = File(exists=True, mandatory=True, desc='mask or labels, any grid; 0.5 is inside')
     reference = File(exists=True, mandatory=True, desc='image that lends the grid')
 
 
@@ -66,7 +83,7 @@ class _MaskOutputSpec(TraitedSpec):
 
 
 class ConformMask(SimpleInterface):
-    """Bring a mask to the grid of an image by their affines, nearest neighbour, binary."""
+    """Bring a mask to the grid of an image by their affines; see `fit_mask`."""
 
     input_spec = _ConformMaskInputSpec
     output_spec = _MaskOutputSpec
@@ -74,9 +91,19 @@ class ConformMask(SimpleInterface):
     def _run_interface(self, runtime):
         reference = load_image(self.inputs.reference)
         mask = load_image(self.inputs.in_file)
-        inside = nb.Nifti1Image((np.asanyarray(mask.dataobj) > 0).astype(np.uint8), mask.affine)
-        found = np.asanyarray(resample(inside, reference, order=0).dataobj) > 0
-        if np.asanyarray(inside.dataobj).any() and not found.any():
+        if not (says_where(self.inputs.in_file) or same_grid(mask, reference)):
+            raise TumorregError(
+                f'{self.inputs.in_file}: the header of this mask does not say where it lies '
+                '(sform and qform codes are 0). Give it the header of the image it was drawn on.'
+            )
+        values = np.asanyarray(mask.dataobj)
+        found = fit_mask(mask, reference)
+        if values.any() and not (values >= 0.5).any():
+            raise TumorregError(
+                f'{self.inputs.in_file}: no voxel of this mask reaches 0.5. A mask has 1 inside, '
+                'a map of labels whole numbers.'
+            )
+        if values.any() and not found.any():
             raise TumorregError(
                 f'{self.inputs.in_file}: this mask does not overlap {self.inputs.reference}. '
                 'Their headers place them apart; check that both are of one session and space.'

@@ -18,7 +18,13 @@ from nipype.interfaces.base import (
 )
 
 from tumorreg_wf.images import load_image, save_like, voxel_spacing
-from tumorreg_wf.measures import measure_regions, measure_tumor
+from tumorreg_wf.measures import (
+    find_notes,
+    find_place_notes,
+    measure_regions,
+    measure_tumor,
+    read_lut,
+)
 
 #: BIDS index of the tumour; GM, WM and CSF are 1, 2 and 3.
 LESION = 7
@@ -100,16 +106,20 @@ class LabelTissues(SimpleInterface):
 class _TumorTablesInputSpec(BaseInterfaceInputSpec):
     tumor_mask = File(exists=True, mandatory=True, desc='tumour mask in patient space')
     std_tumor_mask = File(exists=True, mandatory=True, desc='tumour mask in template space')
+    t1w = File(exists=True, mandatory=True, desc='bias-corrected T1w, the tumour still there')
+    brain_mask = File(exists=True, mandatory=True, desc='brain mask in patient space')
+    tissues = File(exists=True, mandatory=True, desc='1 GM, 2 WM, 3 CSF as if without tumour')
     atlas = File(exists=True, mandatory=True, desc='atlas labels in patient space')
     atlas_lut = File(exists=True, mandatory=True, desc='BIDS look-up table: index, name, ...')
     template_name = traits.Str(mandatory=True, desc='name of the template, for column names')
+    notes = traits.List(traits.Str, usedefault=True, desc='what is to be said of the images')
 
 
 class _TumorTablesOutputSpec(TraitedSpec):
     out_regions = File(exists=True, desc='TSV, a row per region')
     out_tumor = File(exists=True, desc='TSV, one row')
     out_lut = File(exists=True, desc='the look-up table, as given')
-    notes = traits.List(traits.Str, desc='what a reader of the tables should know')
+    notes = traits.List(traits.Str, desc='what is to be said of images and tumour')
 
 
 class TumorTables(SimpleInterface):
@@ -122,14 +132,15 @@ class TumorTables(SimpleInterface):
         image = load_image(self.inputs.tumor_mask)
         tumor = np.asanyarray(image.dataobj) > 0
         std_image = load_image(self.inputs.std_tumor_mask)
+        std_tumor = np.asanyarray(std_image.dataobj) > 0
         labels = np.asanyarray(load_image(self.inputs.atlas).dataobj).astype(int)
         regions = measure_regions(
-            labels, tumor, voxel_spacing(image), pd.read_csv(self.inputs.atlas_lut, sep='\t')
+            labels, tumor, voxel_spacing(image), read_lut(self.inputs.atlas_lut)
         )
         summary = measure_tumor(
             tumor,
             image.affine,
-            np.asanyarray(std_image.dataobj) > 0,
+            std_tumor,
             std_image.affine,
             self.inputs.template_name,
         )
@@ -138,9 +149,16 @@ class TumorTables(SimpleInterface):
             path = os.path.join(runtime.cwd, f'{field}.tsv')
             table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
             self._results[f'out_{field}'] = path
-        self._results['out_lut'] = self.inputs.atlas_lut
-        self._results['notes'] = [] if tumor.any() else [
-            'No tumour was found: nothing was replaced, and the atlas was registered to the '
-            'T1w as it is.'
-        ]  # fmt: skip
+        self._results['out_lut'] = shutil.copy(
+            self.inputs.atlas_lut, os.path.join(runtime.cwd, 'out_lut.tsv')
+        )
+        brain, tissues, t1w = (
+            np.asanyarray(load_image(path).dataobj)
+            for path in (self.inputs.brain_mask, self.inputs.tissues, self.inputs.t1w)
+        )
+        self._results['notes'] = [
+            *self.inputs.notes,
+            *find_notes(tumor, brain > 0, tissues, t1w, voxel_spacing(image)),
+            *find_place_notes(std_tumor, std_image.affine, regions),
+        ]
         return runtime

@@ -45,6 +45,8 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         In patient space; the T1w as it is, not recovered.
     std2anat_xfm, anat2std_xfm
         Composite transforms.
+    notes
+        Oddities of the images, to be passed on.
 
     Outputs
     -------
@@ -73,10 +75,11 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     )
     inputnode = pe.Node(
         niu.IdentityInterface(
-            fields=['t1w', 'brain_mask', 'tumor_mask', 'std2anat_xfm', 'anat2std_xfm']
+            fields=['t1w', 'brain_mask', 'tumor_mask', 'std2anat_xfm', 'anat2std_xfm', 'notes']
         ),
         name='inputnode',
     )
+    inputnode.inputs.notes = []
     outputnode = pe.Node(niu.IdentityInterface(fields=OUTPUTS), name='outputnode')
 
     # template to patient
@@ -131,7 +134,11 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
             ('t1w', 'reference_image'), ('std2anat_xfm', 'transforms'),
         ]),
         (composite_warp, jacobian, [('output_image', 'deformationField')]),
-        (inputnode, tables, [('tumor_mask', 'tumor_mask')]),
+        (inputnode, tables, [
+            ('tumor_mask', 'tumor_mask'), ('t1w', 't1w'), ('brain_mask', 'brain_mask'),
+            ('notes', 'notes'),
+        ]),
+        (label_tissues, tables, [('out_healthy_dseg', 'tissues')]),
         (warp_tumor, tables, [('output_image', 'std_tumor_mask')]),
         (nodes['warp_atlas'], tables, [('output_image', 'atlas')]),
         (label_tissues, outputnode, [

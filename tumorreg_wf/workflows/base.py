@@ -156,7 +156,7 @@ def init_anatomy_wf(
         (conform_wf, registration_wf, _along('brain_mask')),
         (registration_wf, atlas_wf, _along('std2anat_xfm', 'anat2std_xfm')),
         (bias_correction_wf, atlas_wf, _along('t1w')),
-        (conform_wf, atlas_wf, _along('brain_mask')),
+        (conform_wf, atlas_wf, _along('brain_mask', 'notes')),
         (tumor, atlas_wf, [('mask', 'inputnode.tumor_mask')]),
     ])  # fmt: skip
     if target.masked:

@@ -38,25 +38,32 @@ def init_conform_wf(
         float32, finite, 3-D, each on its own grid.
     brain_mask
         On the grid of the T1w.
+    notes
+        Oddities of the images, for the reader of the report.
     """
     workflow = Workflow(name=name)
     inputnode = pe.Node(
         niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='inputnode'
     )
     outputnode = pe.Node(
-        niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='outputnode'
+        niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask', 'notes']), name='outputnode'
     )
+    merge_notes = pe.Node(niu.Merge(2), name='merge_notes', run_without_submitting=True)
     conform_t1w = pe.Node(Conform(), name='conform_t1w', mem_gb=0.5)
     workflow.connect([
         (inputnode, conform_t1w, [('t1w', 'in_file')]),
         (conform_t1w, outputnode, [('out_file', 't1w')]),
+        (conform_t1w, merge_notes, [('notes', 'in1')]),
+        (merge_notes, outputnode, [('out', 'notes')]),
     ])  # fmt: skip
 
     if has_flair:
         conform_flair = pe.Node(Conform(), name='conform_flair', mem_gb=0.5)
         workflow.connect([
             (inputnode, conform_flair, [('flair', 'in_file')]),
+            (conform_t1w, conform_flair, [('out_file', 'near')]),
             (conform_flair, outputnode, [('out_file', 'flair')]),
+            (conform_flair, merge_notes, [('notes', 'in2')]),
         ])  # fmt: skip
 
     if has_brain_mask:
