@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,20 @@ REFERENCES = 'derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz'
 
 #: Entities a FLAIR or a mask may share with a T1w, the more the better.
 SHARED_ENTITIES = ('run', 'acquisition', 'reconstruction')
+
+#: What pybids need not look at: no participant's, no anatomy, no image.
+NOT_INDEXED = (
+    re.compile(r'^/(code|sourcedata|models|derivatives|\.[^/]*)(/|$)'),
+    re.compile(r'^/sub-.*/(beh|dwi|eeg|fmap|func|ieeg|meg|micr|motion|mrs|nirs|perf|pet)(/|$)'),
+    re.compile(r'^/sub-.*/(figures|log)(/|$)'),
+    re.compile(r'^/sub-.*/[^/.]+\.(?!nii(\.gz)?$)[^/]*$'),
+)
+
+#: The file pybids makes in the folder of a database.
+DATABASE = 'layout_index.sqlite'
+
+#: With more participants the database is asked for all: it takes long to compare with each name.
+MOST_NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -121,84 +138,123 @@ def find_cases(
 def open_layout(root: Path, participants: Iterable[str], database_dir: Path | None = None):
     """Index the participants of a dataset with pybids, or reuse a database of all of it.
 
+    Several processes may do so at once with one database.
+
+    Parameters
+    ----------
+    root : of the dataset.
+    participants : labels; what a database indexes are all of them.
+    database_dir : folder of the database; it is made where there is none.
+
     Returns
     -------
     layout : :class:`bids.BIDSLayout`.
-    """
-    from bids import BIDSLayout, BIDSLayoutIndexer
 
-    ignore = [re.compile(r'/(code|sourcedata|models|derivatives|\.git)(/|$)')]
+    Raises
+    ------
+    TumorregError
+        If the database is that of another dataset.
+    """
     if database_dir is None:
         labels = '|'.join(map(re.escape, participants))
-        ignore.append(re.compile(rf'^/?sub-(?!({labels})(/|$))'))
+        return _index(root, [re.compile(rf'^/?sub-(?!({labels})(/|$))')])
+    from bids import BIDSLayout
+
+    if not (database_dir / DATABASE).exists():
+        database_dir.mkdir(parents=True, exist_ok=True)
+        # nobody may see half of an index, and of two that are made at once the last one stays
+        with tempfile.TemporaryDirectory(prefix='.indexing-', dir=database_dir) as part:
+            _index(root, [], Path(part)).connection_manager.session.close()
+            os.replace(Path(part) / DATABASE, database_dir / DATABASE)
+    layout = BIDSLayout(root, validate=False, is_derivative=False, database_path=database_dir)
+    if Path(layout.root) != root:
+        raise TumorregError(
+            f'{database_dir}: the database of another dataset, {layout.root}. '
+            'Give another --bids-database-dir, or delete this one.'
+        )
+    return layout
+
+
+def _index(root: Path, ignore: list[re.Pattern], database_dir: Path | None = None):
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
     return BIDSLayout(
         root,
         validate=False,
         is_derivative=False,
         config=['bids', 'derivatives'],
         database_path=database_dir,
-        indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+        indexer=BIDSLayoutIndexer(
+            validate=False, index_metadata=False, ignore=[*NOT_INDEXED, *ignore]
+        ),
     )
 
 
 def collect_anatomies(
     layout,
-    participant: str,
+    participants: Sequence[str],
     *,
     sessions: Sequence[str] = (),
     filters: dict | None = None,
     derivatives: Sequence = (),
-) -> list[Anatomy]:
-    """Find the images of a participant and the masks that belong to each.
+) -> dict[str, list[Anatomy]]:
+    """Find the images of participants and the masks that belong to each.
 
     Parameters
     ----------
     layout : of the dataset.
-    participant : label.
+    participants : labels.
     sessions : labels to keep; all where empty.
     filters : as in a BIDS filter file: queries for ``t1w``, ``flair``, ``tumor``, ``brain``.
     derivatives : layouts that may hold masks, searched before the dataset.
 
     Returns
     -------
-    anatomies : one per T1w. Contrast-enhanced images are never taken for T1w.
+    anatomies : by participant, one per T1w. Contrast-enhanced images are never taken for T1w.
     """
     filters = filters or {}
-    plain = {'extension': ['.nii', '.nii.gz'], 'subject': participant}
+    plain: dict = {'extension': ['.nii', '.nii.gz']}
+    if len(participants) <= MOST_NAMED:
+        plain['subject'] = list(participants)
     if sessions:
         plain['session'] = list(sessions)
 
-    def query(source, name: str, **entities) -> list:
-        return source.get(**{**plain, **entities, **filters.get(name, {})})
+    def query(sources, name: str, **entities) -> dict[str, list]:
+        """Find files by participant: a query each takes pybids as long as one for all."""
+        found = defaultdict(list)
+        for source in sources:
+            for file in source.get(**{**plain, **entities, **filters.get(name, {})}):
+                found[file.entities.get('subject')].append(file)
+        return found
 
-    t1ws = query(layout, 't1w', suffix='T1w', ceagent=None, desc=None, space=None, part=None)
-    flairs = query(layout, 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
-    tumors, brains = [], []
-    for source in (*derivatives, layout):
-        found = query(
-            source, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None
-        )
-        tumors += [file for file in found if _in_t1w_space(file)]
-        found = query(source, 'brain', suffix='mask', desc='brain')
-        brains += [file for file in found if _in_t1w_space(file)]
-    return [
-        Anatomy(
-            subject=participant,
-            session=t1w.entities.get('session'),
-            t1w=Path(t1w.path),
-            flair=_best_match(t1w, flairs),
-            tumor_mask=_best_match(t1w, tumors),
-            brain_mask=_best_match(t1w, brains),
-        )
-        for t1w in t1ws
-    ]
+    everywhere = (*derivatives, layout)
+    t1ws = query([layout], 't1w', suffix='T1w', ceagent=None, desc=None, space=None, part=None)
+    flairs = query([layout], 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
+    tumors = query(
+        everywhere, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None
+    )
+    brains = query(everywhere, 'brain', suffix='mask', desc='brain')
+    return {
+        subject: [
+            Anatomy(
+                subject=subject,
+                session=t1w.entities.get('session'),
+                t1w=Path(t1w.path),
+                flair=_best_match(t1w, flairs[subject]),
+                tumor_mask=_best_match(t1w, filter(_in_t1w_space, tumors[subject])),
+                brain_mask=_best_match(t1w, filter(_in_t1w_space, brains[subject])),
+            )
+            for t1w in t1ws[subject]
+        ]
+        for subject in participants
+    }
 
 
 def _in_t1w_space(file) -> bool:
     return file.entities.get('space') in (None, 'T1w', 'orig', 'anat')
 
 
-def _best_match(t1w, candidates: list) -> Path | None:
+def _best_match(t1w, candidates: Iterable) -> Path | None:
     """Pick the file of the T1w's session that shares most entities; the first of equals."""
     same = [
         file for file in candidates if file.entities.get('session') == t1w.entities.get('session')
