@@ -3,8 +3,8 @@
     python benchmarks/indexing.py FOLDER [PARTICIPANTS]
 
 makes a dataset of empty files in FOLDER (T1w with and without contrast agent, FLAIR, and their
-sidecars), then starts tumorreg three times and stops it once it has collected its participants:
-without a database, which makes it; again for one participant; and for all.
+sidecars), then starts tumorreg and stops it once it has collected its participants: one without a
+database; one that makes the database; one with the database; all with the database.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def make_dataset(root: Path, participants: int) -> None:
                 (anat / f'sub-{number:05d}_{suffix}.{extension}').touch()
 
 
-def start(folder: Path, *options: str) -> tuple[float, float, str]:
+def start(folder: Path, options: tuple[str, ...]) -> tuple[float, float, str]:
     """Start tumorreg; wall and CPU seconds until it has collected, and what it said then."""
     command = [sys.executable, '-m', 'tumorreg_wf.cli.run', folder / 'bids', folder / 'out']
-    command += ['participant', '-w', folder / 'work', '--bids-database-dir', folder / 'database']
-    command += ['--boilerplate-only', '--device', 'cpu', *options]
+    command += ['participant', '-w', folder / 'work', '--boilerplate-only', '--device', 'cpu']
+    command += options
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -50,12 +50,14 @@ def main(folder: Path, participants: int) -> None:
     make_dataset(folder / 'bids', participants)
     (folder / 'database' / 'layout_index.sqlite').unlink(missing_ok=True)
     one = ('--participant-label', f'{participants // 2:05d}')
+    database = ('--bids-database-dir', str(folder / 'database'))
     for name, options in (
-        ('one participant, database made', one),
-        ('one participant, database reused', one),
-        ('all participants, database reused', ()),
+        ('one participant, no database', one),
+        ('one participant, database made', one + database),
+        ('one participant, database reused', one + database),
+        ('all participants, database reused', database),
     ):
-        wall, cpu, said = start(folder, *options)
+        wall, cpu, said = start(folder, options)
         print(f'{name}: {wall:.1f} s, of CPU {cpu:.1f} s ({said})', flush=True)
 
 

@@ -5,8 +5,11 @@
 # start    starts munged, slurmctld and slurmd; configuration, logs and state lie in FOLDER.
 #          Then `export SLURM_CONF=FOLDER/slurm.conf` and use sbatch, squeue and scancel.
 # stop     ends the three by the ids they left in FOLDER
+#
+# PORT and PORT + 1 are listened at; two clusters on one machine need a PORT each.
 set -eu
 action=$1
+port=${PORT:-16817}
 mkdir -p "$2"
 folder=$(cd "$2" && pwd)
 
@@ -37,7 +40,7 @@ start)
     host=$(hostname -s)
     mkdir -p "$folder/state" "$folder/spool"
     # munge trusts no key or socket that others could replace, so none in /tmp: root's own folder
-    munge=/run/tumorreg-munge
+    munge=/run/tumorreg-munge-$port
     mkdir -p "$munge"
     chmod 755 "$munge"
     head -c 1024 /dev/urandom > "$munge/key"
@@ -45,8 +48,8 @@ start)
     cat > "$SLURM_CONF" << END
 ClusterName=here
 SlurmctldHost=$host(127.0.0.1)
-SlurmctldPort=16817
-SlurmdPort=16818
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge

@@ -33,15 +33,16 @@ QUIET = ('derivatives_wf', 'reportlets_wf')
 
 #: Seconds the long steps take relative to each other; any other step takes 1.
 TYPICAL = {
-    'coregistration_wf.register': 10.0,
-    'bias_correction_wf.n4_t1w': 15.0,
-    'bias_correction_wf.n4_flair': 15.0,
-    'segmentation_wf.segment': 35.0,
-    'inpainting_wf.inpaint': 25.0,
-    'registration_wf.register': 80.0,
-    'atlas_wf.composite_warp': 4.0,
-    'atlas_wf.jacobian': 4.0,
-    'atlas_wf.tables': 4.0,
+    'coregistration_wf.register': 25.0,
+    'bias_correction_wf.n4_t1w': 18.0,
+    'bias_correction_wf.n4_flair': 10.0,
+    'segmentation_wf.segment': 15.0,
+    'inpainting_wf.inpaint': 20.0,
+    'registration_wf.register': 75.0,
+    'atlas_wf.composite_warp': 12.0,
+    'atlas_wf.jacobian': 12.0,
+    'atlas_wf.tables': 12.0,
+    'atlas_wf.label_tissues': 8.0,
 }
 
 
@@ -157,7 +158,7 @@ class Progress:
         if len(self._todo) > 1:
             people = f'{len(self.finished)} of {len(self._todo)} participants, '
         left = self.seconds_left()
-        time_left = '' if left is None else f', about {_roughly(left)} left'
+        time_left = '' if not left else f', about {_roughly(left)} left'
         total = self._n_done + sum(map(len, self._todo.values()))
         return f'{people}{self._n_done} of {total} steps done{time_left}'
 
