@@ -1,5 +1,6 @@
 import pytest
 
+from tumorreg_wf.cli.failures import read_crash
 from tumorreg_wf.cli.plugins import PLUGINS, read_plugin, runs_elsewhere
 from tumorreg_wf.cli.run import main
 from tumorreg_wf.errors import TumorregError
@@ -83,7 +84,7 @@ def test_dask_runs_nodes_and_tells_of_failures(tmp_path):
     from nipype.interfaces.utility import Function
     from nipype.pipeline import engine as pe
 
-    from tumorreg_wf.cli.dask_plugin import DaskPlugin
+    from tumorreg_wf.cli.engines import make_engine
 
     def half(x):
         return 1 / x
@@ -102,9 +103,58 @@ def test_dask_runs_nodes_and_tells_of_failures(tmp_path):
     def callback(node, status):
         told.append((node.name, status))
 
-    build(4).run(plugin=DaskPlugin({'status_callback': callback}))
+    build(4).run(plugin=make_engine('Dask', {'status_callback': callback}))
     assert told == [('first', 'start'), ('first', 'end'), ('second', 'start'), ('second', 'end')]
     with pytest.raises(RuntimeError, match='ZeroDivisionError'):
-        build(0).run(plugin=DaskPlugin({'status_callback': callback}))
+        build(0).run(plugin=make_engine('Dask', {'status_callback': callback}))
     assert told[-1] == ('first', 'exception')
     assert list(tmp_path.glob('crash-*first*.txt'))
+
+
+def test_a_job_that_leaves_no_result_stops_its_participant_alone(tmp_path):
+    """As one that SLURM killed: here by a plugin whose jobs for one node are lost."""
+    from nipype.interfaces.utility import Function
+    from nipype.pipeline import engine as pe
+    from nipype.pipeline import plugins
+
+    from tumorreg_wf.cli.engines import make_engine
+
+    def same(x):
+        return x
+
+    class LosingPlugin(plugins.base.SGELikeBatchManagerBase):
+        def __init__(self, plugin_args):
+            super().__init__('', plugin_args=plugin_args)
+
+        def _submit_batchtask(self, scriptfile, node):
+            if node.name != 'lost':
+                node.run()
+            self._pending[len(self._pending)] = node.output_dir()
+            return len(self._pending) - 1
+
+        def _is_pending(self, taskid):
+            return False
+
+        def _clear_task(self, taskid):
+            pass
+
+    told = []
+    workflow = pe.Workflow(name='two', base_dir=str(tmp_path))
+    for name in ('lost', 'kept'):
+        node = pe.Node(Function(['x'], ['y'], function=same), name=name)
+        node.inputs.x = 1
+        workflow.add_nodes([node])
+    workflow.config['execution'] = {
+        'crashdump_dir': str(tmp_path), 'crashfile_format': 'txt', 'job_finished_timeout': '0.1',
+        'poll_sleep_duration': '0.01',
+    }  # fmt: skip
+    plugins.LosingPlugin = LosingPlugin
+    try:
+        engine = make_engine('Losing', {'status_callback': lambda *what: told.append(what[1])})
+        with pytest.raises(RuntimeError, match='finished or terminated'):
+            workflow.run(plugin=engine)
+    finally:
+        del plugins.LosingPlugin
+    assert sorted(told) == ['end', 'exception', 'start', 'start']
+    (crash,) = tmp_path.glob('crash-*lost*.txt')
+    assert 'The cluster ended the job' in read_crash(crash).advice

@@ -143,22 +143,15 @@ def configure_nipype(settings: Settings, verbose: int, *, queued: bool) -> None:
         nipype_logging.getLogger(f'nipype.{name}').setLevel(level)
 
 
-def plugin_options(settings: Settings, plugin: str, plugin_args: dict, progress) -> dict:
-    """Arguments of Nipype's run; those of the plugin file come before ours."""
-    arguments = {**plugin_args, 'status_callback': progress}
+def plugin_options(settings: Settings, plugin: str, plugin_args: dict) -> dict:
+    """Arguments of a plugin; those of the plugin file come before ours."""
+    ours: dict = {}
     if plugin == 'MultiProc':
         # workers start from a process that has imported all they need
         multiprocessing.set_forkserver_preload(['tumorreg_wf.workflows.base'])
-        ours = {
-            'n_procs': settings.nprocs,
-            'raise_insufficient': False,
-            'mp_context': 'forkserver',
-        }
+        ours = {'raise_insufficient': False, 'mp_context': 'forkserver'}
         if settings.mem_gb is not None:
             ours['memory_gb'] = settings.mem_gb
-        arguments = {**ours, **arguments}
-    if plugin == 'Dask':
-        from tumorreg_wf.cli.dask_plugin import DaskPlugin
-
-        return {'plugin': DaskPlugin({'n_procs': settings.nprocs, **arguments})}
-    return {'plugin': plugin, 'plugin_args': arguments}
+    if plugin in ('MultiProc', 'Dask'):
+        ours['n_procs'] = settings.nprocs
+    return {**ours, **plugin_args}

@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 import time
+import traceback
 import uuid
 from collections.abc import Mapping
 from functools import partial
@@ -31,6 +32,8 @@ from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.settings import Settings
 
 FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
+
+NOT_FINISHED = Failure('not finished. The same command goes on from there.')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,6 +143,7 @@ def _run(
     console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
     queued = runs_elsewhere(plugin)
     configure_nipype(settings, opts.verbose, queued=queued)
+    from tumorreg_wf.cli.engines import make_engine
     from tumorreg_wf.cli.progress import Progress
     from tumorreg_wf.reports import write_citation
     from tumorreg_wf.template import load_template
@@ -165,7 +169,7 @@ def _run(
         progress = Progress(console, workflow, anatomies, queued=queued)
         timings = progress.timings
         if plugin in SUBMIT_ONLY:
-            workflow.run(plugin=plugin, plugin_args=plugin_args)
+            workflow.run(plugin=make_engine(plugin, plugin_args))
             console.say(
                 f'All steps are submitted; {plugin} does not wait for them. Once the queue is '
                 'empty, the same command without --use-plugin checks them, runs what is missing, '
@@ -176,13 +180,18 @@ def _run(
             for node in workflow._get_all_nodes():  # to copy a file is not worth a job
                 node.run_without_submitting = node.name.startswith('ds_')
         try:
+            options = plugin_options(settings, plugin, plugin_args)
+            engine = make_engine(plugin, {**options, 'status_callback': progress})
             with console.live(progress.status):
-                workflow.run(**plugin_options(settings, plugin, plugin_args, progress))
+                workflow.run(plugin=engine)
         except Exception as error:  # Nipype's, after it has tried all it could
-            if not progress.failed:  # no step failed, but what starts them
-                console.error([f'tumorreg: {plugin} stopped: {error}'])
-        for participant in {a.subject for a in anatomies} - progress.finished:
-            failures.setdefault(participant, Failure('not finished.'))
+            if progress.finished | progress.failed != {a.subject for a in anatomies}:
+                reason = str(error).strip().splitlines()[-1:]
+                console.error([f'{plugin} stopped early: {type(error).__name__} {reason}'])
+                console.detail(traceback.format_exc())
+        for anatomy in anatomies:
+            if anatomy.subject not in progress.finished:
+                failures.setdefault(anatomy.subject, NOT_FINISHED)
     failures = _write_reports(
         settings, participants, run_uuid, timings, methods, failures, console
     )
@@ -205,9 +214,8 @@ def _write_reports(
     failures = dict(known)
     for participant in participants:
         crashes = sorted(crash_folder(settings.out_dir, participant, run_uuid).glob('crash-*'))
-        for crash in crashes[:1]:
-            if known.get(participant, Failure('not finished.')).reason == 'not finished.':
-                failures[participant] = read_crash(crash)
+        if crashes and known.get(participant) in (None, NOT_FINISHED):
+            failures[participant] = read_crash(crashes[0])
         try:
             report = generate_report(
                 settings.out_dir,
