@@ -255,7 +255,7 @@ def _tell(failures: dict[str, Failure], participants: list[str], console: Consol
     from tumorreg_wf.cli.progress import stage_of
 
     for participant, failure in failures.items():
-        at = f' {stage_of(failure.node)}' if failure.node else ''
+        at = f' while {stage_of(failure.node)}' if failure.node else ''
         lines = [f'tumorreg: sub-{participant} failed{at}: {failure.reason}']
         if failure.crash_file is not None:
             lines += [f'    details: {failure.crash_file}', f'    to do: {failure.advice}']
