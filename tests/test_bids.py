@@ -1,9 +1,13 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from tumorreg_wf.bids import (
     check_dataset,
+    check_names,
     collect_anatomies,
     find_cases,
     find_participants,
@@ -34,10 +38,10 @@ def tree(tmp_path):
 def collect(root, participant='01', derivatives=(), **options):
     return collect_anatomies(
         open_layout(root, [participant]),
-        participant,
+        [participant],
         derivatives=[open_layout(folder, [participant]) for folder in derivatives],
         **options,
-    )
+    )[participant]
 
 
 def test_contrast_enhanced_t1w_is_never_taken(tree):
@@ -112,7 +116,59 @@ def test_a_database_is_reused_for_other_participants(tree, tmp_path):
     database = tmp_path / 'database'
     open_layout(root, ['01'], database)
     layout = open_layout(root, ['02'], database)
-    assert len(collect_anatomies(layout, '02')) == 1
+    assert len(collect_anatomies(layout, ['02'])['02']) == 1
+    # what is newer than the database is not seen
+    tree('sub-03_T1w')
+    layout = open_layout(root, ['03'], database)
+    assert collect_anatomies(layout, ['03']) == {'03': []}
+
+
+def test_a_database_of_another_dataset_is_refused(tree, tmp_path):
+    database = tmp_path / 'database'
+    open_layout(tree('sub-01_T1w'), ['01'], database)
+    other = tree('sub-01_T1w', root='other')
+    with pytest.raises(TumorregError, match='another dataset, .*bids. Give another'):
+        open_layout(other, ['01'], database)
+
+
+def test_processes_that_start_at_once_share_a_database(tree, tmp_path):
+    """As the tasks of a job array do: none sees half of an index."""
+    names = [f'sub-{number:02d}_T1w' for number in range(40)]
+    root, database = tree(*names), tmp_path / 'new' / 'database'
+    code = (
+        'import sys; from pathlib import Path\n'
+        'from tumorreg_wf.bids import collect_anatomies, open_layout\n'
+        'root, database, label = sys.argv[1:]\n'
+        'layout = open_layout(Path(root), [label], Path(database))\n'
+        'assert len(collect_anatomies(layout, [label])[label]) == 1'
+    )
+    running = [
+        subprocess.Popen([sys.executable, '-c', code, root, database, label])
+        for label in ('00', '39', '20')
+    ]
+    assert [process.wait(timeout=300) for process in running] == [0, 0, 0]
+    assert [path.name for path in database.iterdir()] == ['layout_index.sqlite']
+
+
+def test_many_participants_are_asked_for_at_once(tree, monkeypatch):
+    root = tree('sub-01_T1w', 'sub-02_T1w', 'sub-02_FLAIR', 'sub-03_T1w')
+    layout = open_layout(root, ['01', '02', '03'])
+    named = collect_anatomies(layout, ['01', '02'])
+    monkeypatch.setattr('tumorreg_wf.bids.MOST_NAMED', 1)
+    assert collect_anatomies(layout, ['01', '02']) == named
+    assert set(named) == {'01', '02'} and named['02'][0].flair.name == 'sub-02_FLAIR.nii.gz'
+
+
+def test_only_images_of_the_head_are_indexed(tree):
+    root = tree('sub-01_T1w', 'sub-01_ses-a_T1w')
+    for name in ('sub-01/func/sub-01_task-x_bold.nii.gz', 'sub-01/anat/sub-01_T1w.json',
+                 'sub-01/ses-a/perf/sub-01_ses-a_asl.nii.gz', 'sub-01/anat/sub-01_dseg.tsv',
+                 '.git/objects/sub-01_T1w.nii.gz'):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    files = {path.name for path in map(Path, open_layout(root, ['01']).files)}
+    expected = {'sub-01_T1w.nii.gz', 'sub-01_ses-a_T1w.nii.gz', 'dataset_description.json'}
+    assert files == expected
 
 
 def test_participants(tree):
@@ -194,13 +250,13 @@ class TestOddDatasets:
         root = tree('sub-01_T1w')
         (root / 'sub-01/anat/sub-01_T1w.nii').touch()
         with pytest.raises(TumorregError, match=r'sub-01_T1w\.nii and .*have one name'):
-            collect(root)
+            check_names(collect(root))
 
     @pytest.mark.parametrize('acq', ['$(touch x)', '<b>bold<b>'])
     def test_names_that_are_none_of_bids(self, tree, acq):
         root = tree('sub-01_T1w', f'sub-01_acq-{acq}_T1w')
         with pytest.raises(TumorregError, match='no name of BIDS'):
-            collect(root)
+            check_names(collect(root))
 
     def test_uncompressed_images(self, tree):
         root = tree()
@@ -284,7 +340,8 @@ class TestFilters:
     def test_another_participant_is_never_taken(self, tree):
         root = tree('sub-01_T1w', 'sub-02_T1w')
         layout = open_layout(root, ['01', '02'])
-        (found,) = collect_anatomies(layout, '01', filters={'t1w': {'subject': '02'}})
+        filters = {'t1w': {'subject': '02'}}
+        (found,) = collect_anatomies(layout, ['01'], filters=filters)['01']
         assert found.t1w.name == 'sub-01_T1w.nii.gz'
 
     def test_queries_that_are_none(self, tree):
@@ -295,7 +352,7 @@ class TestFilters:
             {'target': 'run'},
         ):  # fmt: skip
             with pytest.raises(TumorregError, match='--bids-filter-file'):
-                collect_anatomies(layout, '01', filters={'t1w': query})
+                collect_anatomies(layout, ['01'], filters={'t1w': query})
 
 
 @pytest.mark.parametrize('content', [b'[' * 100000, b'\xff\xfe\x00', b'[]', b'5', b''])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,22 @@ SHARED_ENTITIES = ('run', 'acquisition', 'reconstruction')
 
 #: Names that BIDS allows. Any other would lose its entities, and outputs overwrite one another.
 BIDS_NAME = re.compile(r'sub-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_[A-Za-z0-9]+\.nii(\.gz)?')
+
+#: What pybids need not look at: no participant's, no anatomy, no image.
+NOT_INDEXED = (
+    re.compile(r'^/(code|sourcedata|models|derivatives|\.[^/]*)(/|$)'),
+    re.compile(r'^/sub-.*/(beh|dwi|eeg|fmap|func|ieeg|meg|micr|motion|mrs|nirs|perf|pet)(/|$)'),
+    re.compile(r'^/sub-.*/(figures|log)(/|$)'),
+    re.compile(r'^/sub-.*/[^/.]+\.(?!nii(\.gz)?$)[^/]*$'),
+    # files of BIDS lie in sub-X/ses-Y/anat at most; links may lead round in circles
+    re.compile(r'^/?([^/]+/){4}'),
+)
+
+#: The file pybids makes in the folder of a database.
+DATABASE = 'layout_index.sqlite'
+
+#: With more participants the database is asked for all: it takes long to compare with each name.
+MOST_NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -67,18 +86,22 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     TumorregError
         If one is not in the dataset.
     """
+    labels = [label.removeprefix('sub-') for label in wanted]
+    # to list a hundred thousand folders takes long: only where all are asked for
+    missing = [label for label in labels if not (bids_dir / f'sub-{label}').is_dir()]
+    if labels and not missing:
+        return list(dict.fromkeys(labels))
     present = sorted(
         path.name.removeprefix('sub-') for path in bids_dir.glob('sub-*') if path.is_dir()
     )
     if not present:
         raise TumorregError(f'{bids_dir}: no participants (sub-*) in this dataset.')
-    labels = [label.removeprefix('sub-') for label in wanted]
-    if missing := [label for label in labels if label not in present]:
+    if missing:
         shown = ', '.join(present[:10]) + (', ...' if len(present) > 10 else '')
         raise TumorregError(
             f'{bids_dir}: no participant {", ".join(missing)} here. There are: {shown}.'
         )
-    return list(dict.fromkeys(labels)) or present
+    return present
 
 
 def find_cases(
@@ -124,6 +147,14 @@ def find_cases(
 def open_layout(root: Path, participants: Iterable[str], database_dir: Path | None = None):
     """Index the participants of a dataset with pybids, or reuse a database of all of it.
 
+    Several processes may do so at once with one database.
+
+    Parameters
+    ----------
+    root : of the dataset.
+    participants : labels; what a database indexes are all of them.
+    database_dir : folder of the database; it is made where there is none.
+
     Returns
     -------
     layout : :class:`bids.BIDSLayout`.
@@ -131,18 +162,36 @@ def open_layout(root: Path, participants: Iterable[str], database_dir: Path | No
     Raises
     ------
     TumorregError
-        If pybids cannot read the dataset.
+        If pybids cannot read the dataset, or the database is that of another one.
     """
-    from bids import BIDSLayout, BIDSLayoutIndexer
-
-    ignore = [
-        re.compile(r'/(code|sourcedata|models|derivatives|\.git)(/|$)'),
-        # files of BIDS lie in sub-X/ses-Y/anat at most; links may lead round in circles
-        re.compile(r'^/?([^/]+/){4}'),
-    ]
     if database_dir is None:
         labels = '|'.join(map(re.escape, participants))
-        ignore.append(re.compile(rf'^/?sub-(?!({labels})(/|$))'))
+        return _index(root, [re.compile(rf'^/?sub-(?!({labels})(/|$))')])
+    from bids import BIDSLayout
+
+    if not (database_dir / DATABASE).exists():
+        database_dir.mkdir(parents=True, exist_ok=True)
+        # nobody may see half of an index, and of two that are made at once the last one stays
+        with tempfile.TemporaryDirectory(prefix='.indexing-', dir=database_dir) as part:
+            _index(root, [], Path(part)).connection_manager.session.close()
+            os.replace(Path(part) / DATABASE, database_dir / DATABASE)
+    try:
+        layout = BIDSLayout(root, validate=False, is_derivative=False, database_path=database_dir)
+    except Exception as error:  # of pybids, of SQL, of the file system
+        raise TumorregError(
+            f'{database_dir}: this database cannot be read ({error}). Delete it.'
+        ) from None
+    if Path(layout.root) != root:
+        raise TumorregError(
+            f'{database_dir}: the database of another dataset, {layout.root}. '
+            'Give another --bids-database-dir, or delete this one.'
+        )
+    return layout
+
+
+def _index(root: Path, ignore: list[re.Pattern], database_dir: Path | None = None):
+    from bids import BIDSLayout, BIDSLayoutIndexer
+
     try:
         return BIDSLayout(
             root,
@@ -150,7 +199,9 @@ def open_layout(root: Path, participants: Iterable[str], database_dir: Path | No
             is_derivative=False,
             config=['bids', 'derivatives'],
             database_path=database_dir,
-            indexer=BIDSLayoutIndexer(validate=False, index_metadata=False, ignore=ignore),
+            indexer=BIDSLayoutIndexer(
+                validate=False, index_metadata=False, ignore=[*NOT_INDEXED, *ignore]
+            ),
         )
     except (Exception, RecursionError) as error:  # of pybids, of SQL, of the file system
         raise TumorregError(f'{root}: this dataset cannot be read by pybids ({error}).') from None
@@ -158,69 +209,71 @@ def open_layout(root: Path, participants: Iterable[str], database_dir: Path | No
 
 def collect_anatomies(
     layout,
-    participant: str,
+    participants: Sequence[str],
     *,
     sessions: Sequence[str] = (),
     filters: dict | None = None,
     derivatives: Sequence = (),
-) -> list[Anatomy]:
-    """Find the images of a participant and the masks that belong to each.
+) -> dict[str, list[Anatomy]]:
+    """Find the images of participants and the masks that belong to each.
 
     Parameters
     ----------
     layout : of the dataset.
-    participant : label.
+    participants : labels.
     sessions : labels to keep; all where empty.
     filters : as in a BIDS filter file: queries for ``t1w``, ``flair``, ``tumor``, ``brain``.
     derivatives : layouts that may hold masks, searched before the dataset.
 
     Returns
     -------
-    anatomies : one per T1w. Contrast-enhanced images are never taken for T1w. A mask of another
-        run, acquisition or reconstruction than the T1w's is not taken for it.
+    anatomies : by participant, one per T1w. Contrast-enhanced images are never taken for T1w. A
+        mask of another run, acquisition or reconstruction than the T1w's is not taken for it.
 
     Raises
     ------
     TumorregError
-        If a filter is no query, a name is not one of BIDS, or two T1w have one name.
+        If a filter is no query.
     """
-    plain = {'extension': ['.nii', '.nii.gz']}
+    filters = {name: _check_filter(name, query, layout) for name, query in (filters or {}).items()}
+    plain: dict = {'extension': ['.nii', '.nii.gz']}
+    if len(participants) <= MOST_NAMED:
+        plain['subject'] = list(participants)
     if sessions:
         plain['session'] = list(sessions)
-    filters = {name: _check_filter(name, query, layout) for name, query in (filters or {}).items()}
 
-    def query(source, name: str, **entities) -> list:
-        wanted = {**plain, **entities, **filters.get(name, {}), 'subject': participant}
-        # a folder is shown many times where links lead in a circle
-        found = {
-            (Path(file.dirname).resolve(), file.filename): file for file in source.get(**wanted)
-        }
-        return list(found.values())
+    def query(sources, name: str, **entities) -> dict[str, list]:
+        """Find files by participant: a query each takes pybids as long as one for all."""
+        found: dict[str, dict] = defaultdict(dict)
+        for source in sources:
+            for file in source.get(**{**plain, **entities, **filters.get(name, {})}):
+                # a folder is shown many times where links lead in a circle
+                path = Path(file.dirname).resolve(), file.filename
+                found[file.entities.get('subject')].setdefault(path, file)
+        return {subject: list(files.values()) for subject, files in found.items()}
 
-    t1ws = query(layout, 't1w', suffix='T1w', ceagent=None, desc=None, space=None, part=None)
-    t1ws = [t1w for t1w in t1ws if not sessions or t1w.entities.get('session') in sessions]
-    flairs = query(layout, 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
-    tumors, brains = [], []
-    for source in (*derivatives, layout):
-        found = query(
-            source, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None
-        )
-        tumors += [file for file in found if _in_t1w_space(file)]
-        found = query(source, 'brain', suffix='mask', desc='brain')
-        brains += [file for file in found if _in_t1w_space(file)]
-    anatomies = [
-        Anatomy(
-            subject=participant,
-            session=t1w.entities.get('session'),
-            t1w=Path(t1w.path),
-            flair=_best_match(t1w, flairs),
-            tumor_mask=_best_match(t1w, [mask for mask in tumors if _fits(mask, t1w)]),
-            brain_mask=_best_match(t1w, [mask for mask in brains if _fits(mask, t1w)]),
-        )
-        for t1w in t1ws
-    ]
-    _check_names(anatomies)
-    return anatomies
+    everywhere = (*derivatives, layout)
+    t1ws = query([layout], 't1w', suffix='T1w', ceagent=None, desc=None, space=None, part=None)
+    flairs = query([layout], 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
+    tumors = query(
+        everywhere, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None
+    )
+    brains = query(everywhere, 'brain', suffix='mask', desc='brain')
+    return {
+        subject: [
+            Anatomy(
+                subject=subject,
+                session=t1w.entities.get('session'),
+                t1w=Path(t1w.path),
+                flair=_best_match(t1w, flairs.get(subject, [])),
+                tumor_mask=_best_match(t1w, _fitting(tumors.get(subject, []), t1w)),
+                brain_mask=_best_match(t1w, _fitting(brains.get(subject, []), t1w)),
+            )
+            for t1w in t1ws.get(subject, [])
+            if not sessions or t1w.entities.get('session') in sessions
+        ]
+        for subject in participants
+    }
 
 
 def _check_filter(name: str, query, layout) -> dict:
@@ -240,10 +293,22 @@ def _check_filter(name: str, query, layout) -> dict:
                     f'--bids-filter-file: {part!r:.200} in the query for {name} is no value of an '
                     'entity. Texts, numbers, null (none), "*" (any) and lists of these are.'
                 )
-    return {key: Query.ANY if value == '*' else value for key, value in query.items()}
+    # whose images they are is no matter of filters
+    return {
+        key: Query.ANY if value == '*' else value
+        for key, value in query.items()
+        if key != 'subject'
+    }
 
 
-def _check_names(anatomies: list[Anatomy]) -> None:
+def check_names(anatomies: Iterable[Anatomy]) -> None:
+    """Refuse T1w of one participant whose outputs would overwrite one another.
+
+    Raises
+    ------
+    TumorregError
+        If a name is not one of BIDS, or two T1w have one name.
+    """
     seen: dict[str, Path] = {}
     for t1w in (anatomy.t1w for anatomy in anatomies):
         if not BIDS_NAME.fullmatch(t1w.name):
@@ -258,13 +323,14 @@ def _check_names(anatomies: list[Anatomy]) -> None:
             )
 
 
-def _fits(mask, t1w) -> bool:
-    """Tell whether a mask is not expressly of another run, acquisition... than a T1w."""
-    return all(mask.entities.get(key) in (None, t1w.entities.get(key)) for key in SHARED_ENTITIES)
-
-
-def _in_t1w_space(file) -> bool:
-    return file.entities.get('space') in (None, 'T1w', 'orig', 'anat')
+def _fitting(masks: list, t1w) -> list:
+    """Masks in the T1w's space that are not expressly of another run, acquisition..."""
+    return [
+        mask
+        for mask in masks
+        if mask.entities.get('space') in (None, 'T1w', 'orig', 'anat')
+        and all(mask.entities.get(key) in (None, t1w.entities.get(key)) for key in SHARED_ENTITIES)
+    ]
 
 
 def _best_match(t1w, candidates: list) -> Path | None:

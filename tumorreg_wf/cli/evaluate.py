@@ -11,7 +11,8 @@ from pathlib import Path
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import REFERENCES
 from tumorreg_wf.cli.parser import device_name, positive
-from tumorreg_wf.cli.run import configure_nipype, resolve_device
+from tumorreg_wf.cli.plugins import configure_nipype
+from tumorreg_wf.cli.run import resolve_device
 from tumorreg_wf.errors import TumorregError
 
 MODALITIES = ('T1w+FLAIR', 'T1w')

@@ -30,7 +30,11 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument('--version', action='version', version=f'tumorreg {__version__}')
     parser.add_argument(
-        '-v', '--verbose', action='count', default=0, help='say more; -vv shows all of Nipype'
+        '-v',
+        '--verbose',
+        action='count',
+        default=0,
+        help='say each step; -vv shows all that Nipype says',
     )
 
     bids = parser.add_argument_group('what to process')
@@ -104,8 +108,8 @@ def get_parser() -> argparse.ArgumentParser:
 
     resources = parser.add_argument_group('resources')
     resources.add_argument(
-        '--nprocs', '--n-cpus', type=positive, default=os.cpu_count() or 1, metavar='N',
-        help='processes at a time (default: all cores)',
+        '--nprocs', '--n-cpus', type=positive, default=_cores(), metavar='N',
+        help='processes at a time (default: all cores this process may use)',
     )  # fmt: skip
     resources.add_argument(
         '--omp-nthreads', type=positive, metavar='N',
@@ -119,8 +123,10 @@ def get_parser() -> argparse.ArgumentParser:
         help='where the networks run (default: auto, a GPU where there is one)',
     )  # fmt: skip
     resources.add_argument(
-        '--use-plugin', type=Path, metavar='FILE', help='Nipype plugin settings, YAML or JSON'
-    )
+        '--use-plugin', type=Path, metavar='FILE',
+        help='YAML file with plugin (SLURM, SGE, PBS, Dask, MultiProc...) and plugin_args of '
+        'Nipype; docs/hpc.md has examples',
+    )  # fmt: skip
     resources.add_argument(
         '-w', '--work-dir', type=Path, default=Path('work'), metavar='PATH',
         help='folder for intermediate results; the same again goes on where a run stopped '
@@ -149,7 +155,7 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         sessions=tuple(label.removeprefix('ses-') for label in opts.session_label),
         bids_filters=opts.bids_filter_file,
         derivatives=tuple(opts.derivatives),
-        bids_database_dir=opts.bids_database_dir,
+        bids_database_dir=_absolute_or_none(opts.bids_database_dir),
         template=opts.template,
         output_spaces=None if opts.output_spaces is None else tuple(opts.output_spaces),
         skull_strip=opts.skull_strip_t1w,
@@ -161,7 +167,7 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         nprocs=opts.nprocs,
         omp_nthreads=min(nthreads, opts.nprocs),
         mem_gb=opts.mem,
-        plugin_file=opts.use_plugin,
+        plugin_file=_absolute_or_none(opts.use_plugin),
         random_seed=opts.random_seed,
         sloppy=opts.sloppy,
         stop_on_first_crash=opts.stop_on_first_crash,
@@ -170,6 +176,17 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
 
 def absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(path))  # links stay links: datalad's datasets are made of them
+
+
+def _absolute_or_none(path: Path | None) -> Path | None:
+    return None if path is None else absolute(path)
+
+
+def _cores() -> int:
+    """Count the cores a scheduler leaves to this process."""
+    return (
+        len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    )
 
 
 def _folder(value: str) -> Path:

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import argparse
-import configparser
-import multiprocessing
-import os
+import shlex
 import sys
 import tempfile
 import time
+import traceback
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tumorreg_wf.bids import (
-    Anatomy,
-    check_dataset,
-    collect_anatomies,
-    find_participants,
-    open_layout,
-)
+from tumorreg_wf import __version__
+from tumorreg_wf.bids import check_dataset, find_participants
+from tumorreg_wf.cli.console import Console
+from tumorreg_wf.cli.failures import Failure, read_crash
 from tumorreg_wf.cli.group import find_group, run_group
+from tumorreg_wf.cli.inputs import find_input
 from tumorreg_wf.cli.parser import absolute, get_parser, make_settings
+from tumorreg_wf.cli.plugins import (
+    DEFAULT_PLUGIN,
+    SUBMIT_ONLY,
+    configure_nipype,
+    plugin_options,
+    read_plugin,
+    runs_elsewhere,
+)
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.settings import Settings
 
-if TYPE_CHECKING:
-    from tumorreg_wf.cli.progress import Progress
+FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
 
-WRONG_ARGUMENTS, FAILED = 2, 1
+NOT_FINISHED = Failure('not finished. The same command goes on from there.')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -37,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns
     -------
-    code : 0 if every subject and every report succeeded, 2 for wrong arguments, else 1.
+    code : 0 if every subject and every report succeeded, 2 for wrong arguments, 3 if all was
+        submitted to a queue that nobody waits for, else 1.
     """
     parser = get_parser()
     opts = parser.parse_args(argv)
@@ -51,8 +56,14 @@ def main(argv: list[str] | None = None) -> int:
             )
             run = partial(run_group, *group, find_group(*group))
         else:
-            settings = make_settings(opts, resolve_device(opts.device))
-            run = partial(_run, settings, _check_arguments(settings, opts), opts)
+            plugin, plugin_args = DEFAULT_PLUGIN
+            if opts.use_plugin is not None:
+                plugin, plugin_args = read_plugin(absolute(opts.use_plugin))
+                opts.nprocs = min(opts.nprocs, plugin_args.get('n_procs', opts.nprocs))
+            device = resolve_device(opts.device, elsewhere=runs_elsewhere(plugin))
+            settings = make_settings(opts, device)
+            participants = _check_arguments(settings, opts)
+            run = partial(_run, settings, participants, opts, plugin, plugin_args)
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
         return WRONG_ARGUMENTS
@@ -83,8 +94,6 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
     participants = find_participants(settings.bids_dir, settings.participants)
     find_weights('segmentation', settings.segmentation_weights)
     find_weights('inpainting', settings.inpainting_weights)
-    if settings.plugin_file is not None and not settings.plugin_file.is_file():
-        raise TumorregError(f'{settings.plugin_file}: no such file.')
     for option, folder in (('output_dir', settings.out_dir), ('--work-dir', settings.work_dir)):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,16 +106,21 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
     return participants
 
 
-def resolve_device(device: str) -> str:
-    """Turn auto into the device there is; refuse a GPU that torch does not see."""
+def resolve_device(device: str, *, elsewhere: bool = False) -> str:
+    """Turn auto into the device there is; refuse a GPU that torch does not see.
+
+    Steps that run ``elsewhere``, on other machines, find other GPUs there.
+    """
     if device == 'cpu':
         return device
+    number = int(device.partition(':')[2] or 0)
+    if elsewhere and device != 'auto':
+        return f'cuda:{number}'
     import torch
 
     count = torch.cuda.device_count()
     if device == 'auto':
         return 'cuda:0' if count else 'cpu'
-    number = int(device.partition(':')[2] or 0)
     if number >= count:
         raise TumorregError(
             f'--device {device}: {count} GPUs are visible to torch. Use --device cpu, or check '
@@ -115,22 +129,37 @@ def resolve_device(device: str) -> str:
     return f'cuda:{number}'
 
 
-def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) -> int:
+def _run(
+    settings: Settings,
+    participants: list[str],
+    opts: argparse.Namespace,
+    plugin: str,
+    plugin_args: dict,
+) -> int:
+    run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    logs = settings.out_dir / 'logs'
+    logs.mkdir(exist_ok=True)
+    console = Console(logs / f'{run_uuid}.log', opts.verbose)
+    console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
+    queued = runs_elsewhere(plugin)
     configure_nipype(
-        settings.work_dir, verbose=opts.verbose, stop_on_first_crash=settings.stop_on_first_crash
+        settings.work_dir,
+        verbose=opts.verbose,
+        stop_on_first_crash=settings.stop_on_first_crash,
+        queued=queued,
     )
+    from tumorreg_wf.cli.engines import make_engine
     from tumorreg_wf.cli.progress import Progress
     from tumorreg_wf.reports import write_citation
     from tumorreg_wf.template import load_template
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
-    anatomies, failures = _find_input(settings, participants)
-    run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
+    anatomies, failures = find_input(settings, participants, console)
     write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv))
-    for participant, message in failures.items():
-        _write_failure(crash_folder(settings.out_dir, participant, run_uuid), message)
-    methods = 'Nothing was processed.'
+    for participant, failure in failures.items():
+        _write_failure(crash_folder(settings.out_dir, participant, run_uuid), failure.reason)
+    methods, timings = 'Nothing was processed.', {}
     if anatomies:
         template = load_template(settings.template, settings.work_dir / 'templates')
         _check_spaces(settings, template.name)
@@ -138,34 +167,51 @@ def _run(settings: Settings, participants: list[str], opts: argparse.Namespace) 
         methods = workflow.visit_desc()
     write_citation(settings.out_dir, methods)
     if opts.boilerplate_only:
-        return _tell(failures)
+        return _tell(failures, participants, console)
 
-    progress = Progress(anatomies)
     if anatomies and not opts.reports_only:
-        (settings.out_dir / 'logs').mkdir(exist_ok=True)
-        (settings.out_dir / 'logs' / f'{run_uuid}.json').write_text(settings.to_json())
+        (logs / f'{run_uuid}.json').write_text(settings.to_json())
+        progress = Progress(console, workflow, anatomies, queued=queued)
+        timings = progress.timings
+        if plugin in SUBMIT_ONLY:
+            workflow.run(plugin=make_engine(plugin, plugin_args))
+            console.say(
+                f'All steps are submitted; {plugin} does not wait for them. Once the queue is '
+                'empty, the same command without --use-plugin checks them, runs what is missing, '
+                'and writes the reports.'
+            )
+            return _tell(failures, participants, console) or SUBMITTED
+        if queued:
+            for node in workflow._get_all_nodes():  # to copy a file is not worth a job
+                node.run_without_submitting = node.name.startswith('ds_')
         try:
-            # workers start from a process that has imported all they need
-            multiprocessing.set_forkserver_preload(['tumorreg_wf.workflows.base'])
-            workflow.run(**_plugin(settings, progress))
-        except RuntimeError as error:  # Nipype's, after it has tried all it could
-            progress.say(str(error).splitlines()[0])
-
-    failures = _write_reports(settings, participants, run_uuid, progress, methods, failures)
-    for participant in {a.subject for a in anatomies} - progress.finished - set(failures):
-        if not opts.reports_only:
-            failures[participant] = 'not finished.'
-    return _tell(failures)
+            options = plugin_options(settings, plugin, plugin_args)
+            engine = make_engine(plugin, {**options, 'status_callback': progress})
+            with console.live(progress.status):
+                workflow.run(plugin=engine)
+        except Exception as error:  # Nipype's, after it has tried all it could
+            if progress.finished | progress.failed != {a.subject for a in anatomies}:
+                reason = str(error).strip().splitlines()[-1:]
+                console.error([f'{plugin} stopped early: {type(error).__name__} {reason}'])
+                console.detail(traceback.format_exc())
+        for anatomy in anatomies:
+            if anatomy.subject not in progress.finished:
+                failures.setdefault(anatomy.subject, NOT_FINISHED)
+    failures = _write_reports(
+        settings, participants, run_uuid, timings, methods, failures, console
+    )
+    return _tell(failures, participants, console)
 
 
 def _write_reports(
     settings: Settings,
     participants: list[str],
     run_uuid: str,
-    progress: Progress,
+    timings: Mapping[str, Mapping[str, float]],
     methods: str,
-    known: dict[str, str],
-) -> dict[str, str]:
+    known: dict[str, Failure],
+    console: Console,
+) -> dict[str, Failure]:
     """Write a report per participant; give those that failed, with the reason."""
     from tumorreg_wf.reports import generate_report
     from tumorreg_wf.workflows.base import crash_folder
@@ -173,21 +219,32 @@ def _write_reports(
     failures = dict(known)
     for participant in participants:
         crashes = sorted(crash_folder(settings.out_dir, participant, run_uuid).glob('crash-*'))
-        for crash in crashes:
-            failures.setdefault(participant, f'{_last_line(crash)} (details: {crash})')
+        if crashes and known.get(participant) in (None, NOT_FINISHED):
+            failures[participant] = read_crash(crashes[0])
         try:
             report = generate_report(
                 settings.out_dir,
                 participant,
                 run_uuid=run_uuid,
-                timings=progress.timings[participant],
+                timings=timings.get(participant, {}),
                 errors=crashes,
                 methods_md=methods,
             )
-            print(f'Report: {report}')
+            console.say(f'Report: {report}')
         except Exception as error:  # a report that fails must not hide the other subjects
-            failures.setdefault(participant, f'the report could not be written: {error}')
+            failures.setdefault(participant, Failure(f'the report could not be written: {error}'))
+        _warn_of_empty_masks(settings.out_dir / f'sub-{participant}', console)
     return failures
+
+
+def _warn_of_empty_masks(folder: Path, console: Console) -> None:
+    for table in sorted(folder.rglob('*_desc-tumor_morph.tsv')):
+        names, values = (line.split('\t') for line in table.read_text().splitlines()[:2])
+        if dict(zip(names, values, strict=True)).get('volume_mm3') in ('0', '0.0'):
+            console.warn(
+                f'{table.name.partition("_desc-")[0]}: no tumour was found and nothing replaced. '
+                'Look at the report; give a mask with -d if there is one.'
+            )
 
 
 def _check_spaces(settings: Settings, template_name: str) -> None:
@@ -198,124 +255,25 @@ def _check_spaces(settings: Settings, template_name: str) -> None:
             )
 
 
-def _tell(failures: dict[str, str]) -> int:
-    for participant, message in failures.items():
-        print(f'tumorreg: sub-{participant} failed: {message}', file=sys.stderr)
+def _tell(failures: dict[str, Failure], participants: list[str], console: Console) -> int:
+    """Say last what failed, where more is said, and what to do."""
+    from tumorreg_wf.cli.progress import stage_of
+
+    for participant, failure in failures.items():
+        at = f' while {stage_of(failure.node)}' if failure.node else ''
+        lines = [f'tumorreg: sub-{participant} failed{at}: {failure.reason}']
+        if failure.crash_file is not None:
+            lines += [f'    details: {failure.crash_file}', f'    to do: {failure.advice}']
+        console.error(lines)
+    if failures and len(participants) > 1:
+        console.error([f'{len(failures)} of {len(participants)} participants failed.'])
     return FAILED if failures else 0
-
-
-def _find_input(
-    settings: Settings, participants: list[str]
-) -> tuple[list[Anatomy], dict[str, str]]:
-    """Collect and check the images; participants that cannot be processed, with the reason."""
-    layout = open_layout(settings.bids_dir, participants, settings.bids_database_dir)
-    derivatives = [open_layout(folder, participants) for folder in settings.derivatives]
-    anatomies: list[Anatomy] = []
-    failures: dict[str, str] = {}
-    for participant in participants:
-        try:
-            found = collect_anatomies(
-                layout,
-                participant,
-                sessions=settings.sessions,
-                filters=settings.bids_filters,
-                derivatives=derivatives,
-            )
-            if not found:
-                where = f' of session {", ".join(settings.sessions)}' if settings.sessions else ''
-                raise TumorregError(f'no T1w image (without contrast agent){where} was found.')
-            for anatomy in found:
-                _check_images(anatomy, settings)
-            anatomies += found
-        except TumorregError as error:
-            failures[participant] = str(error)
-    return anatomies, failures
-
-
-def _check_images(anatomy: Anatomy, settings: Settings) -> None:
-    """Read every image once: better a message now than a crash in an hour."""
-    from tumorreg_wf.images import load_image, voxel_spacing
-    from tumorreg_wf.intensity import require_content, require_stripped
-
-    t1w = load_image(anatomy.t1w)
-    if anatomy.flair is not None:
-        require_content(load_image(anatomy.flair).get_fdata(dtype='float32'), anatomy.flair)
-    for path in (anatomy.tumor_mask, anatomy.brain_mask):
-        if path is not None:
-            load_image(path)
-    data = t1w.get_fdata(dtype='float32')
-    require_content(data, anatomy.t1w)
-    if anatomy.brain_mask is None and settings.skull_strip == 'auto':
-        require_stripped(data, voxel_spacing(t1w), anatomy.t1w)
-
-
-def configure_nipype(
-    work_dir: Path, *, verbose: int = 0, stop_on_first_crash: bool = False
-) -> None:
-    """Set up Nipype, for this process and those it starts, before it is imported.
-
-    No telemetry, crash files as text, and no files of its own in HOME.
-    """
-    level = {0: 'CRITICAL', 1: 'ERROR'}.get(verbose, 'INFO')
-    folder = work_dir / 'nipype'
-    folder.mkdir(parents=True, exist_ok=True)
-    parser = configparser.ConfigParser()
-    parser.read_dict(
-        {
-            'logging': dict.fromkeys(('workflow_level', 'interface_level', 'utils_level'), level),
-            'execution': {
-                'crashfile_format': 'txt',
-                'check_version': 'false',
-                'stop_on_first_crash': str(stop_on_first_crash).lower(),
-                'poll_sleep_duration': '0.2',
-            },
-        }
-    )
-    with (folder / 'nipype.cfg').open('w') as stream:
-        parser.write(stream)
-    os.environ.update(NIPYPE_CONFIG_DIR=str(folder), NIPYPE_NO_ET='1', NO_ET='1')
-
-    from nipype import config
-    from nipype import logging as nipype_logging
-
-    # where a caller has imported Nipype already
-    config.update_config({name: dict(parser[name]) for name in parser.sections()})
-    for name in ('workflow', 'interface', 'utils'):
-        nipype_logging.getLogger(f'nipype.{name}').setLevel(level)
-
-
-def _plugin(settings: Settings, progress) -> dict:
-    """Arguments of Nipype's run: the plugin file's, or MultiProc."""
-    plugin = 'MultiProc'
-    arguments: dict = {
-        'n_procs': settings.nprocs,
-        'raise_insufficient': False,
-        'mp_context': 'forkserver',
-    }
-    if settings.mem_gb is not None:
-        arguments['memory_gb'] = settings.mem_gb
-    if settings.plugin_file is not None:
-        import yaml
-
-        loaded = yaml.safe_load(settings.plugin_file.read_text())
-        if not isinstance(loaded, dict) or 'plugin' not in loaded:
-            raise TumorregError(f'{settings.plugin_file}: the key "plugin" is missing.')
-        plugin, arguments = loaded['plugin'], dict(loaded.get('plugin_args') or {})
-    return {'plugin': plugin, 'plugin_args': {**arguments, 'status_callback': progress}}
 
 
 def _write_failure(folder: Path, message: str) -> None:
     """Leave what stopped a participant before any node ran where the report looks for it."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'crash-input.txt').write_text(f'Node: input\n\n{message}\n', encoding='utf-8')
-
-
-def _last_line(crash: Path) -> str:
-    lines = [line for line in crash.read_text(errors='replace').splitlines() if line.strip()]
-    for line in reversed(lines):
-        if 'Error' in line and ': ' in line:
-            return line.strip().removeprefix('tumorreg_wf.errors.TumorregError: ')
-    return lines[-1].strip() if lines else 'unknown error'
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 from nipype.interfaces import utility as niu
@@ -54,7 +55,11 @@ def write_dataset_files(out_dir: Path, *, bids_dir: Path, command: str) -> None:
         'dataset_description.json': json.dumps(description, indent=1) + '\n',
         '.bidsignore': '\n'.join(BIDSIGNORE) + '\n',
     }.items():
-        (out_dir / name).write_text(text, encoding='utf-8')
+        # runs of other participants may read it now
+        part = out_dir / 'logs' / f'{uuid.uuid4()}.part'
+        part.parent.mkdir(exist_ok=True)
+        part.write_text(text, encoding='utf-8')
+        part.replace(out_dir / name)
 
 
 def init_derivatives_wf(

@@ -1,0 +1,73 @@
+"""Which images a run takes, looked at before anything starts."""
+
+from __future__ import annotations
+
+from tumorreg_wf.bids import Anatomy, check_names, collect_anatomies, open_layout
+from tumorreg_wf.cli.console import Console
+from tumorreg_wf.cli.failures import Failure
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.settings import Settings
+
+
+def find_input(
+    settings: Settings, participants: list[str], console: Console
+) -> tuple[list[Anatomy], dict[str, Failure]]:
+    """Collect and check the images; participants that cannot be processed, with the reason."""
+    layout = open_layout(settings.bids_dir, participants, settings.bids_database_dir)
+    found = collect_anatomies(
+        layout,
+        participants,
+        sessions=settings.sessions,
+        filters=settings.bids_filters,
+        derivatives=[open_layout(folder, participants) for folder in settings.derivatives],
+    )
+    count = sum(map(len, found.values()))
+    console.say(f'Participants: {len(participants)}; T1w images: {count}')
+    anatomies: list[Anatomy] = []
+    failures: dict[str, Failure] = {}
+    label = ''
+    with console.live(lambda: f'checking the images: {label}'):
+        for participant, own in found.items():
+            try:
+                if not own:
+                    raise TumorregError(_no_t1w(settings))
+                check_names(own)
+                for anatomy in own:
+                    label = anatomy.label
+                    _check_images(anatomy, settings)
+                anatomies += own
+            except TumorregError as error:
+                failures[participant] = Failure(str(error))
+    blind = [a.label for a in anatomies if a.flair is None and a.tumor_mask is None]
+    if blind:
+        shown = ', '.join(blind[:5]) + (f' and {len(blind) - 5} more' if len(blind) > 5 else '')
+        console.warn(
+            f'{shown}: no FLAIR. In a T1w alone the tumour is often missed; give a FLAIR, or a '
+            'mask.'
+        )
+    return anatomies, failures
+
+
+def _no_t1w(settings: Settings) -> str:
+    where = f' of session {", ".join(settings.sessions)}' if settings.sessions else ''
+    message = f'no T1w image (without contrast agent){where} was found.'
+    if settings.bids_database_dir is not None:
+        message += f' If it is newer than the database, delete {settings.bids_database_dir}.'
+    return message
+
+
+def _check_images(anatomy: Anatomy, settings: Settings) -> None:
+    """Read every image once: better a message now than a crash in an hour."""
+    from tumorreg_wf.images import load_image, voxel_spacing
+    from tumorreg_wf.intensity import require_content, require_stripped
+
+    t1w = load_image(anatomy.t1w)
+    if anatomy.flair is not None:
+        require_content(load_image(anatomy.flair).get_fdata(dtype='float32'), anatomy.flair)
+    for path in (anatomy.tumor_mask, anatomy.brain_mask):
+        if path is not None:
+            load_image(path)
+    data = t1w.get_fdata(dtype='float32')
+    require_content(data, anatomy.t1w)
+    if anatomy.brain_mask is None and settings.skull_strip == 'auto':
+        require_stripped(data, voxel_spacing(t1w), anatomy.t1w)
