@@ -10,6 +10,7 @@ from tumorreg_wf.images import dilate_mask, voxel_spacing
 from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.models.inference import (
     ARCHITECTURES,
+    EDGE,
     inpaint,
     load_network,
     save_network,
@@ -116,7 +117,7 @@ class TestSegment:
         assert probability.dtype == np.float32 and mask.dtype == bool
         assert probability.min() >= 0 and probability.max() <= 1
         assert not probability[array(patient['brain']) == 0].any()
-        assert mask.any() and not mask[probability < 0.5].any()
+        assert mask.any() and not mask[probability < EDGE].any()
 
     @pytest.mark.parametrize('axcodes', ORIENTATIONS)
     @pytest.mark.parametrize('thick', [1, 2])
@@ -356,3 +357,13 @@ def test_unsure_parts_and_specks_go_but_every_confident_part_stays():
     kept = tumor_parts(probability, np.full(3, 2.0))
     assert kept[5, 10, 10] and kept[20, 8, 8]
     assert not kept[30, 8, 8] and not kept[38, 2, 2]
+
+
+def test_a_part_reaches_as_far_as_it_is_likely():
+    probability = np.zeros((40, 20, 20), np.float32)
+    probability[2:14, 4:16, 4:16] = EDGE + 0.05
+    probability[4:12, 6:14, 6:14] = 0.9
+    probability[24:36, 4:16, 4:16] = 0.45  # nowhere likely enough
+    expected = np.zeros_like(probability, bool)
+    expected[2:14, 4:16, 4:16] = True
+    np.testing.assert_array_equal(tumor_parts(probability, np.full(3, 2.0)), expected)

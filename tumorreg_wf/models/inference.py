@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
+from skimage.filters import apply_hysteresis_threshold
 from torch import nn
 
 from tumorreg_wf.errors import TumorregError
@@ -43,6 +44,9 @@ BATCH = 8
 
 #: Pieces of tumour smaller than this are taken for noise, mm^3.
 SMALLEST_TUMOR = 500.0
+
+#: A tumour reaches as far as its probability is this; chosen by cross-validation.
+EDGE = 0.3
 
 #: A part of mean probability below this is taken for something else that is bright.
 LEAST_CONFIDENCE = 0.75
@@ -105,7 +109,7 @@ def segment(
     Returns
     -------
     probability : float32 array on the grid of ``t1w``, in [0, 1], 0 outside the brain.
-    mask : boolean array, probability of at least one half, cleaned by :func:`tumor_parts`.
+    mask : boolean array, by :func:`tumor_parts`.
     """
     grid_t1w = to_network_grid(t1w, spacing=spacing)
     channels = [grid_t1w.get_fdata(dtype=np.float32)]
@@ -151,9 +155,10 @@ def neighbours(volume: np.ndarray, k: int, offsets: np.ndarray) -> np.ndarray:
 def tumor_parts(probability: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Keep the connected parts that are likely tumour.
 
-    Specks go, and so do parts the network is not sure of on average: bright tissue that only
-    looks like tumour. Every confident part stays, so that multifocal tumours do; the largest
-    stays in any case.
+    Each part has a probability of one half somewhere, and reaches as far as it is :data:`EDGE`:
+    networks find too little rather than too much. Specks go, and so do parts in which the network
+    is not sure on average where it says tumour: bright tissue that only looks like one. Every
+    confident part stays, so that multifocal tumours do; the largest stays in any case.
 
     Parameters
     ----------
@@ -164,13 +169,15 @@ def tumor_parts(probability: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     -------
     mask : boolean (X, Y, Z).
     """
-    mask = remove_small_components(probability >= 0.5, spacing, SMALLEST_TUMOR)
+    mask = apply_hysteresis_threshold(probability, EDGE, 0.5)
+    mask = remove_small_components(mask, spacing, SMALLEST_TUMOR)
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
     if count < 2:
         return mask
     parts = np.arange(1, count + 1)
     keep = np.zeros(count + 1, bool)
-    keep[1:] = ndimage.mean(probability, labels, parts) >= LEAST_CONFIDENCE
+    sure = np.where(probability >= 0.5, labels, 0)
+    keep[1:] = ndimage.mean(probability, sure, parts) >= LEAST_CONFIDENCE
     keep[1 + np.bincount(labels.ravel())[1:].argmax()] = True
     return keep[labels]
 
