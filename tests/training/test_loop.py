@@ -323,3 +323,20 @@ def test_a_bar_on_a_terminal(tmp_path, monkeypatch, capsys, terminal):
     shown = capsys.readouterr().out
     assert ('[###############...............] 20/40' in shown) == ('\r' in shown) == terminal
     assert 'step 20 seconds' in shown
+
+
+@pytest.mark.parametrize('garbage', [float('inf'), float('nan')])
+def test_a_step_with_garbage_for_a_gradient_is_left_out(tmp_path, garbage):
+    """As if the third of six gradients had come out of a broken convolution."""
+    network = make_network()
+    count = iter(range(6))
+
+    def spoil(gradient):
+        return gradient * garbage if next(count) == 2 else gradient
+
+    network[3].weight.register_hook(spoil)
+    before = [value.clone() for value in network[3].parameters()]
+    run(tmp_path, network, steps=6)
+    for old, new in zip(before, network[3].parameters(), strict=True):
+        assert new.isfinite().all() and not torch.equal(old, new)
+        assert (new - old).abs().max() < 6 * 1e-2

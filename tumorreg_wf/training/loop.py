@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.training.logs import Logs
 
+#: A larger norm is no gradient's: convolutions in bfloat16 on a CPU now and then return garbage.
+LARGEST_GRADIENT = 1e3
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -132,7 +135,9 @@ def train(
         found = loss(forward, *(part.to(device) for part in next(prepared)))
         optimizer.zero_grad()
         found['total'].backward()
-        optimizer.step()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        if norm <= LARGEST_GRADIENT:
+            optimizer.step()
         terms.append({name: value.detach() for name, value in found.items()})
         logs.advance(done)
 
