@@ -93,6 +93,5 @@ def test_images_are_carried(grid, tmp_path):
     shift[:3, 3] = [2, -1, 1]
     xfm = write_affine(shift, tmp_path / 'shift.txt')
     carried = carry(tmp_path / 'ramp.nii.gz', xfm, path)
-    inside = carried > 0  # elsewhere the image ends
-    assert inside.mean() > 0.5
-    np.testing.assert_allclose((carried - ramp)[inside], 2 - 2 + 3, atol=1e-2)
+    inner = (slice(2, -2),) * 3  # further out the image ends
+    np.testing.assert_allclose((carried - ramp)[inner], 2 - 2 + 3, atol=1e-2)

@@ -64,9 +64,13 @@ def test_tumor_tables_alone(save, tmp_path):
         TumorTables(
             tumor_mask=save('tumor', tumor),
             std_tumor_mask=save('std', tumor),
+            t1w=save('t1w', atlas),
+            brain_mask=save('brain', np.ones_like(atlas)),
+            tissues=save('tissues', atlas),
             atlas=save('atlas', atlas),
             atlas_lut=str(lut),
             template_name='TPL',
+            notes=['an oddity'],
         )
         .run()
         .outputs
@@ -77,4 +81,4 @@ def test_tumor_tables_alone(save, tmp_path):
     (row,) = pd.read_csv(outputs.out_tumor, sep='\t').to_dict('records')
     assert (row['volume_mm3'], row['n_regions']) == (64, 1)
     assert (row['centroid_x'], row['centroid_TPL_x']) == (3, 3)
-    assert outputs.notes == []
+    assert outputs.notes[0] == 'an oddity'
