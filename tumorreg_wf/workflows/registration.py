@@ -51,7 +51,7 @@ def init_registration_wf(
     ----------
     target : of :data:`TARGETS`: which T1w will come in, and whether the tumour is masked.
     settings : ``'syn'``, ``'syn_sloppy'`` for trying things out, a JSON file, or what
-        :func:`tumorreg_wf.workflows.ants.ants_settings` makes of these.
+        ``tumorreg_wf.workflows.ants.ants_settings`` makes of these.
     omp_nthreads : threads of ANTs.
     random_seed : of the metric's sampling; None leaves it to ANTs.
     name : name of the workflow.
