@@ -10,7 +10,7 @@ import pytest
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import load_image, save_like, voxel_spacing
-from tumorreg_wf.reading import image_notes, straighten
+from tumorreg_wf.reading import image_notes, read_image, straighten
 
 TURN = nb.eulerangles.euler2mat(0.1, 0.2, 0.3)
 SHEARED = nb.affines.from_matvec(TURN @ [[1, 0.1, 0], [0, 1, 0.05], [0, 0, 3]], [-9, 5, -20])
@@ -78,10 +78,12 @@ class TestScaling:
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             np.testing.assert_array_equal(load_image(path).get_fdata()[5, 5, :3], 0)
-        assert image_notes(path) == ['a.nii: 3 voxels are NaN or infinite, and taken as 0.']
+        assert image_notes(*read_image(path)) == [
+            'a.nii: 3 voxels are NaN or infinite, and taken as 0.'
+        ]
 
     def test_an_ordinary_image_needs_no_note(self, write):
-        assert image_notes(write(affine=np.diag([-1, 1.2, 3, 1]))) == []
+        assert image_notes(*read_image(write(affine=np.diag([-1, 1.2, 3, 1])))) == []
 
 
 class TestPlacement:
@@ -100,7 +102,7 @@ class TestPlacement:
             atol=1e-4,
         )
         np.testing.assert_array_equal(image.get_fdata(), data)
-        (note,) = image_notes(path)
+        (note,) = image_notes(*read_image(path))
         assert 'sheared' in note and 'degrees' in note
 
     def test_ants_and_we_read_the_same_place(self, write, tmp_path, data):
@@ -127,7 +129,7 @@ class TestPlacement:
         np.testing.assert_array_equal(
             load_image(tmp_path / 'a.nii').affine, np.diag([-1, 1, 1, 1])
         )
-        (note,) = image_notes(tmp_path / 'a.nii')
+        (note,) = image_notes(*read_image(tmp_path / 'a.nii'))
         assert 'up to 38 mm apart' in note
 
     def test_a_qform_alone_counts(self, tmp_path, data):
@@ -137,14 +139,14 @@ class TestPlacement:
         np.testing.assert_array_equal(
             load_image(tmp_path / 'a.nii').affine, np.diag([-1, 1, 1, 1])
         )
-        assert image_notes(tmp_path / 'a.nii') == []
+        assert image_notes(*read_image(tmp_path / 'a.nii')) == []
 
     def test_a_header_without_orientation_is_said(self, write):
-        (note,) = image_notes(write(codes=(0, 0)))
+        (note,) = image_notes(*read_image(write(codes=(0, 0))))
         assert 'Left and right may be exchanged' in note
 
     def test_thick_slices_are_said(self, write):
-        (note,) = image_notes(write(affine=np.diag([1, 1, 6, 1])))
+        (note,) = image_notes(*read_image(write(affine=np.diag([1, 1, 6, 1]))))
         assert 'voxels are 6 mm long' in note
 
     @pytest.mark.parametrize(

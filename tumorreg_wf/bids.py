@@ -203,7 +203,7 @@ def _index(root: Path, ignore: list[re.Pattern], database_dir: Path | None = Non
                 validate=False, index_metadata=False, ignore=[*NOT_INDEXED, *ignore]
             ),
         )
-    except (Exception, RecursionError) as error:  # of pybids, of SQL, of the file system
+    except Exception as error:  # of pybids, of SQL, of the file system
         raise TumorregError(f'{root}: this dataset cannot be read by pybids ({error}).') from None
 
 

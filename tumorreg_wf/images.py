@@ -32,7 +32,11 @@ def load_image(path: str | Path) -> nb.Nifti1Image:
     TumorregError
         If the file is missing, truncated, no image, or has several volumes.
     """
-    source, data = read_image(path)
+    return clean_image(*read_image(path))
+
+
+def clean_image(source: nb.spatialimages.SpatialImage, data: np.ndarray) -> nb.Nifti1Image:
+    """Make of what :func:`tumorreg_wf.reading.read_image` gives what :func:`load_image` does."""
     affine = straighten(source.affine, data.shape)
     header = nb.Nifti1Header()
     header.set_data_dtype(np.float32)
@@ -246,4 +250,4 @@ def remove_small_components(mask: np.ndarray, spacing: np.ndarray, volume: float
 
 def voxel_spacing(image: nb.spatialimages.SpatialImage) -> np.ndarray:
     """Voxel size along each of the three array axes, mm, from the affine."""
-    return np.sqrt((image.affine[:3, :3] ** 2).sum(0))
+    return nb.affines.voxel_sizes(image.affine)

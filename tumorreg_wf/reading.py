@@ -102,7 +102,7 @@ def check_header(image: nb.spatialimages.SpatialImage, path: str | Path) -> None
             f'{path}: voxels are {image.get_data_dtype()}, not real numbers. A grey-value image '
             'is needed: the magnitude of a complex one, no colours.'
         )
-    edges = np.sqrt((image.affine[:3, :3] ** 2).sum(0))
+    edges = nb.affines.voxel_sizes(image.affine)
     low, high = VOXEL_EDGES
     if not (np.isfinite(image.affine).all() and np.all((edges >= low) & (edges <= high))):
         raise TumorregError(
@@ -127,7 +127,7 @@ def straighten(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     affine : (4, 4).
     shape : voxels along each axis.
     """
-    edges = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    edges = nb.affines.voxel_sizes(affine)
     if _shear(affine) <= SHEAR_TOLERANCE:
         return affine
     left, _, right = np.linalg.svd(affine[:3, :3] / edges)
@@ -149,15 +149,14 @@ def _says_where(image) -> bool:
     )
 
 
-def image_notes(path: str | Path) -> list[str]:
+def image_notes(image: nb.spatialimages.SpatialImage, data: np.ndarray) -> list[str]:
     """Say what a reader of the results should know of an image as it came.
 
     Parameters
     ----------
-    path : path of a NIfTI file that :func:`read_image` reads.
+    image, data : from :func:`read_image`.
     """
-    image, data = read_image(path)
-    name = Path(path).name
+    name = Path(str(image.get_filename())).name
     notes = []
     if not _says_where(image):
         notes.append(
@@ -175,7 +174,7 @@ def image_notes(path: str | Path) -> list[str]:
             f'{name}: the sform of the header is sheared by {np.degrees(shear):.1f} degrees. '
             'Outputs lie on the same voxels with the shear taken out.'
         )
-    edges = np.sqrt((image.affine[:3, :3] ** 2).sum(0))
+    edges = nb.affines.voxel_sizes(image.affine)
     if edges.max() > THICK:
         notes.append(
             f'{name}: voxels are {edges.max():.3g} mm long. What is smaller cannot be told, and '
@@ -189,7 +188,7 @@ def image_notes(path: str | Path) -> list[str]:
 
 def _shear(affine: np.ndarray) -> float:
     """Largest deviation from right angles, radians."""
-    directions = affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(0))
+    directions = affine[:3, :3] / nb.affines.voxel_sizes(affine)
     cosines = (directions.T @ directions)[np.triu_indices(3, 1)]
     return float(np.abs(np.arcsin(np.clip(cosines, -1, 1))).max())
 

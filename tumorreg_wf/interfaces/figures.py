@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import contourpy
 import numpy as np
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, voxel_sizes
 from PIL import Image
 
 WIDTH = 1560  # of a figure, px
@@ -77,7 +77,7 @@ class Mosaic:
     """
 
     def __init__(self, focus: np.ndarray, affine: np.ndarray, n_slices: int) -> None:
-        extent = np.array(focus.shape) * np.sqrt((affine[:3, :3] ** 2).sum(0))
+        extent = np.array(focus.shape) * voxel_sizes(affine)
         columns = n_slices if n_slices > 1 else len(PLANES)
         cell = WIDTH // columns
         px_per_mm = (cell - 8) / max(extent[:2])

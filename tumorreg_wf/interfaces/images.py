@@ -18,6 +18,7 @@ from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import (
     bounding_box,
     bring_near,
+    clean_image,
     dilate_mask,
     fit_mask,
     load_image,
@@ -32,7 +33,7 @@ from tumorreg_wf.intensity import (
     require_stripped,
     stripped_brain_mask,
 )
-from tumorreg_wf.reading import image_notes, says_where
+from tumorreg_wf.reading import image_notes, read_image, says_where
 
 
 class _ConformInputSpec(BaseInterfaceInputSpec):
@@ -55,11 +56,12 @@ class Conform(SimpleInterface):
     output_spec = _ConformOutputSpec
 
     def _run_interface(self, runtime):
-        image = load_image(self.inputs.in_file)
+        source, read = read_image(self.inputs.in_file)
+        notes = image_notes(source, read)
+        image = clean_image(source, read)
         data = image.get_fdata(dtype=np.float32)
         require_content(data, self.inputs.in_file)
         out_file = os.path.join(runtime.cwd, 'conformed.nii.gz')
-        notes = image_notes(self.inputs.in_file)
         if isdefined(self.inputs.near):
             near = bring_near(image, load_image(self.inputs.near))
             if near is not image:

@@ -109,28 +109,26 @@ def plot_slices(
             )
         return nb.as_closest_canonical(image)
 
-    whole = read(brain_mask)
-    inside = whole.get_fdata() > 0
-    box = _find_box(inside, read(tumor_mask).get_fdata() > 0, whole, margin)
+    whole = nb.as_closest_canonical(reference)
+    inside = np.asanyarray(whole.dataobj) > 0
+    tumor = np.asanyarray(read(tumor_mask).dataobj) > 0
+    box = _find_box(inside, tumor, whole, margin)
 
-    def crop(path: str | Path) -> np.ndarray:
-        return np.asanyarray(read(path).slicer[box].dataobj)
-
-    affine, brain = whole.slicer[box].affine, inside[box]
-    tumor = crop(tumor_mask) > 0
+    affine, brain, tumor = whole.slicer[box].affine, inside[box], tumor[box]
     wanted = (tumor, brain) if through == 'tumor' else (brain, tumor)
     focus = next((mask for mask in wanted if mask.any()), np.ones_like(brain))
     mosaic = figures.Mosaic(focus, affine, n_slices)
 
     hidden = ~brain if masked else np.zeros_like(brain)
-    below = crop(in_file)
+    below = np.asanyarray(read(in_file).dataobj)[box]
     grey = colours.to_grey(below, colours.find_range(below, brain))
     grey[hidden] = 0
     layers = [figures.Layer(names[0], mosaic.raster(grey))]
     if over_file:
-        over = crop(over_file)
+        everywhere = np.asanyarray(read(over_file).dataobj)
+        over = everywhere[box]
         if 'signed' in over_as and inside.any():
-            over = over - np.median(read(over_file).get_fdata()[inside])
+            over = over - np.median(everywhere[inside])
         for name, how in zip(names[1:], over_as, strict=True):
             volumes, keys = _paint(how, name, below, grey, over, brain, affine)
             for volume in volumes:
@@ -145,7 +143,8 @@ def plot_slices(
     outlines = [mosaic.contour(tumor, figures.TUMOR)]
     outlined = [(figures.TUMOR, 'tumour' if tumor.any() else 'no tumour')]
     if dilated_mask:
-        outlines.insert(0, mosaic.contour(crop(dilated_mask) > 0, figures.DILATED))
+        dilated = np.asanyarray(read(dilated_mask).dataobj)[box]
+        outlines.insert(0, mosaic.contour(dilated > 0, figures.DILATED))
         outlined.append((figures.DILATED, 'what is replaced'))
     return figures.compose(mosaic, title, layers, outlines, outlined)
 

@@ -62,7 +62,7 @@ def patient_from_template(
     affine = images[0].affine
     t1w, gm, wm, mask = (image.get_fdata(dtype=np.float32) for image in images)
     mask = mask > 0
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    spacing = nb.affines.voxel_sizes(affine)
     deformation = random_deformation(mask.shape, spacing, rng)
     # An average of many brains is blurred: give back the edges a single brain has.
     t1w = t1w * mask / t1w.max()
