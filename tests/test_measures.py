@@ -32,16 +32,17 @@ class TestRegions:
     def test_volumes_and_overlap(self, labels, lut):
         tumor = np.zeros(labels.shape, bool)
         tumor[2:6, 0:2, 0] = True  # 4 voxels in region 1, 4 in region 2
-        table = measure_regions(labels, tumor, SPACING, lut)
+        table = measure_regions(labels, tumor, SPACING, lut, labels == 2)
         assert list(table['index']) == [1, 2, 7, 8]
         assert list(table['volume_mm3']) == [400 * 6, 300 * 6, 6, 0]
         assert list(table['tumor_mm3']) == [24, 24, 0, 0]
         np.testing.assert_allclose(table['tumor_fraction'], [4 / 400, 4 / 300, 0, np.nan])
+        np.testing.assert_allclose(table['reliability'], [0, 1, 0, np.nan])
 
     def test_distance_is_in_mm_from_centre_to_centre(self, labels, lut):
         tumor = np.zeros(labels.shape, bool)
         tumor[9, 7, 5] = True
-        table = measure_regions(labels, tumor, SPACING, lut)
+        table = measure_regions(labels, tumor, SPACING, lut, ~tumor)
         expected = [
             np.hypot(6, 0),  # x = 3 to 9
             6,  # y = 4 to 7, 2 mm each
@@ -51,24 +52,24 @@ class TestRegions:
         np.testing.assert_allclose(table['distance_mm'], expected)
 
     def test_without_tumor(self, labels, lut):
-        table = measure_regions(labels, np.zeros(labels.shape, bool), SPACING, lut)
+        table = measure_regions(labels, np.zeros(labels.shape, bool), SPACING, lut, labels > 0)
         assert (table['tumor_mm3'] == 0).all()
         assert table['distance_mm'].isna().all()
 
     def test_a_label_the_table_does_not_know(self, labels, lut):
         labels[0, 0, 0] = 300
-        table = measure_regions(labels, labels == 300, SPACING, lut)
+        table = measure_regions(labels, labels == 300, SPACING, lut, labels > 0)
         assert table['tumor_mm3'].sum() == 0
         assert table['volume_mm3'][0] == 399 * 6
 
     def test_hemisphere_from_the_name(self, labels, lut):
         lut['name'] = ['7Networks_LH_Vis_1', 'ctx-rh-insula', 'Thalamus_Left', 'Brain stem']
-        table = measure_regions(labels, labels == 1, SPACING, lut)
+        table = measure_regions(labels, labels == 1, SPACING, lut, labels > 1)
         assert list(table['hemisphere']) == ['L', 'R', 'L', 'n/a']
 
     def test_hemisphere_of_the_table_comes_first(self, labels, lut):
         lut['hemisphere'] = ['R', 'R', 'B', 'B']
-        table = measure_regions(labels, labels == 1, SPACING, lut)
+        table = measure_regions(labels, labels == 1, SPACING, lut, labels > 1)
         assert list(table['hemisphere']) == ['R', 'R', 'B', 'B']
 
 
@@ -147,5 +148,5 @@ class TestLookUpTable:
 
 def test_labels_below_zero_are_no_region(labels, lut):
     labels[0, 0, 0] = -5
-    table = measure_regions(labels, labels == 1, SPACING, lut)
+    table = measure_regions(labels, labels == 1, SPACING, lut, labels > 1)
     assert table['volume_mm3'][0] == 399 * 6

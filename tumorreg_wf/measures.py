@@ -54,8 +54,31 @@ def read_lut(path: str | Path) -> pd.DataFrame:
     return lut
 
 
+def find_agreement(
+    tissues: np.ndarray, atlas_tissues: np.ndarray, known: np.ndarray
+) -> np.ndarray:
+    """Find where the warped atlas says of the tissue what the image says.
+
+    Parameters
+    ----------
+    tissues, atlas_tissues : integer (X, Y, Z), labels of the tissues by grey values and by the
+        warped atlas alone.
+    known : boolean (X, Y, Z), the brain that was not replaced; elsewhere nothing speaks for the
+        atlas.
+
+    Returns
+    -------
+    agreement : boolean (X, Y, Z).
+    """
+    return known & (tissues == atlas_tissues)
+
+
 def measure_regions(
-    labels: np.ndarray, tumor: np.ndarray, spacing: np.ndarray, lut: pd.DataFrame
+    labels: np.ndarray,
+    tumor: np.ndarray,
+    spacing: np.ndarray,
+    lut: pd.DataFrame,
+    agreement: np.ndarray,
 ) -> pd.DataFrame:
     """Measure each region of an atlas against the tumour.
 
@@ -65,12 +88,14 @@ def measure_regions(
     tumor : boolean (X, Y, Z).
     spacing : voxel size, mm.
     lut : look-up table with columns ``index`` and ``name``, and ``hemisphere`` where known.
+    agreement : boolean (X, Y, Z), of :func:`find_agreement`.
 
     Returns
     -------
     table : a row per region of the look-up table: index, name, hemisphere, volume_mm3,
         tumor_mm3, tumor_fraction, distance_mm (from the nearest voxel of the region to the
-        nearest of the tumour, centre to centre; 0 where they overlap; NaN without either).
+        nearest of the tumour, centre to centre; 0 where they overlap; NaN without either),
+        reliability (part of the region where atlas and image agree; NaN without a region).
     """
     index = lut['index'].to_numpy()
     labels = np.maximum(labels, 0)
@@ -78,6 +103,7 @@ def measure_regions(
     size = int(max(labels.max(), index.max())) + 1
     volume = np.bincount(labels.ravel(), minlength=size)[index] * voxel
     overlap = np.bincount(labels[tumor], minlength=size)[index] * voxel
+    agreeing = np.bincount(labels[agreement], minlength=size)[index] * voxel
     distance = np.full(len(index), np.nan)
     if tumor.any():
         away = ndimage.distance_transform_edt(~tumor, sampling=spacing)
@@ -98,6 +124,9 @@ def measure_regions(
                 overlap, volume, out=np.full(len(index), np.nan), where=volume > 0
             ),
             'distance_mm': distance,
+            'reliability': np.divide(
+                agreeing, volume, out=np.full(len(index), np.nan), where=volume > 0
+            ),
         }
     )
 

@@ -31,13 +31,13 @@ class Settings:
     segmentation_weights: Path | None = None
     inpainting_weights: Path | None = None
     registration_target: str = 'recovered'
+    registration_settings: str = 'greedy'
     device: str = 'cpu'
     nprocs: int = 1
     omp_nthreads: int = 1
     mem_gb: float | None = None
     plugin_file: Path | None = None
     random_seed: int | None = None
-    sloppy: bool = False
     stop_on_first_crash: bool = False
 
     def to_json(self) -> str:

@@ -115,6 +115,8 @@ def outputs(hard, tmp_path_factory):
         t1w=save('t1w', hard.t1w),
         brain_mask=brain,
         tissues=labels.out_healthy_dseg,
+        atlas_tissues=labels.out_healthy_dseg,
+        dilated_mask=tumor,
         atlas=save('atlas', hard.regions),
         atlas_lut=str(tmp_path / 'lut.tsv'),
         template_name='TPL',

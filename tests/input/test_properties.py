@@ -195,7 +195,7 @@ LUT = pd.DataFrame({'index': [0, 1, 2, 3, 9], 'name': list('abcde'), 'hemisphere
 @given(shapes_of_tumors(), st.integers(0, 999), st.tuples(edges, edges, edges))
 def test_tables_add_up(tumor, seed, spacing):
     labels = np.random.default_rng(seed).integers(0, 4, tumor.shape)
-    table = measure_regions(labels, tumor, np.array(spacing), LUT)
+    table = measure_regions(labels, tumor, np.array(spacing), LUT, ~tumor)
     voxel = np.prod(spacing)
     assert table['volume_mm3'].sum() == pytest.approx(tumor.size * voxel)
     assert table['tumor_mm3'].sum() == pytest.approx(tumor.sum() * voxel)
@@ -299,4 +299,4 @@ def test_any_look_up_table_is_read_or_refused(tmp_path, content):
         assert 'lut.tsv' in str(error)
     else:
         labels = np.zeros((2, 2, 2), int)
-        assert len(measure_regions(labels, labels == 0, np.ones(3), lut)) == len(lut)
+        assert len(measure_regions(labels, labels == 0, np.ones(3), lut, labels > 0)) == len(lut)

@@ -67,6 +67,8 @@ def test_tumor_tables_alone(save, tmp_path):
             t1w=save('t1w', atlas),
             brain_mask=save('brain', np.ones_like(atlas)),
             tissues=save('tissues', atlas),
+            atlas_tissues=save('atlas_tissues', np.where(atlas == 1, 2, atlas)),
+            dilated_mask=save('dilated', tumor),
             atlas=save('atlas', atlas),
             atlas_lut=str(lut),
             template_name='TPL',
@@ -78,6 +80,7 @@ def test_tumor_tables_alone(save, tmp_path):
     regions = pd.read_csv(outputs.out_regions, sep='\t').set_index('name')
     assert regions.loc['near', 'tumor_mm3'] == 64
     assert regions.loc['far', ['tumor_mm3', 'distance_mm']].tolist() == [0, 2]
+    assert regions['reliability'].to_dict() == {'near': 0, 'far': 1}
     (row,) = pd.read_csv(outputs.out_tumor, sep='\t').to_dict('records')
     assert (row['volume_mm3'], row['n_regions']) == (64, 1)
     assert (row['centroid_x'], row['centroid_TPL_x']) == (3, 3)

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tumorreg_wf.cli.parser import REGISTRATION_TARGETS
+from tumorreg_wf.cli.parser import REGISTRATION_ENGINES, REGISTRATION_TARGETS
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.evaluation.warps import read_warp
-from tumorreg_wf.workflows.ants import ants_settings, split_stages
+from tumorreg_wf.workflows.engines import ENGINES, registration_settings, split_stages
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 
 #: Nothing of the tumour gets out of its mask: no smoothing, no matching of histograms, no start by
@@ -81,11 +81,12 @@ def test_the_text_says_what_was_registered():
 
 def test_the_parser_knows_the_targets():
     assert REGISTRATION_TARGETS == tuple(TARGETS)
+    assert REGISTRATION_ENGINES == tuple(ENGINES)
 
 
-@pytest.mark.parametrize('name', ['syn', 'syn_sloppy'])
+@pytest.mark.parametrize('name', ['syn', 'syn_sloppy', 'syn_precise'])
 def test_stages_come_apart(name):
-    settings = ants_settings(name)
+    settings = registration_settings(name)
     linear, deforming = split_stages(settings)
     assert linear['transforms'] + deforming['transforms'] == settings['transforms']
     assert 'SyN' not in linear['transforms'] and deforming['transforms'] == ['SyN']
@@ -96,12 +97,51 @@ def test_stages_come_apart(name):
     assert 'initial_moving_transform_com' not in deforming
 
 
+@pytest.mark.parametrize('effort', ['', '_sloppy', '_precise'])
+def test_stages_of_greedy_come_apart(effort):
+    settings = registration_settings(f'greedy{effort}')
+    linear, deforming = split_stages(settings)
+    assert linear | deforming == settings
+    assert (set(linear), set(deforming)) == ({'affine'}, {'deformable'})
+
+
+def test_both_engines_have_the_same_fields():
+    """So that either takes the other's place in a workflow."""
+    nodes = {}
+    for engine in ENGINES:
+        workflow = init_registration_wf(target=TARGETS['masked'], settings=engine, random_seed=3)
+        nodes[engine] = workflow.get_node('register')
+        assert f'@{engine}' in workflow.visit_desc()
+        assert nodes[engine].inputs.random_seed == 3
+    kinds = [type(node.interface).__name__ for node in nodes.values()]
+    assert kinds == ['GreedyRegistration', 'Registration']
+
+
+@pytest.mark.parametrize('target', ['original', 'masked'])
+def test_greedy_leaves_out_what_is_masked(images, tmp_path, target):
+    settings = {'affine': '-m SSD -n 20', 'deformable': '-m SSD -n 20'}
+    warps = []
+    for tumor in ('bright', 'dark'):
+        workflow = init_registration_wf(target=TARGETS[target], settings=settings)
+        workflow.base_dir = str(tmp_path / tumor)
+        workflow.inputs.inputnode.t1w = images[tumor]
+        workflow.inputs.inputnode.brain_mask = images['brain']
+        workflow.inputs.inputnode.dilated_mask = images['tumor']
+        workflow.inputs.inputnode.template = images['template']
+        graph = workflow.run()
+        (register,) = [node for node in graph.nodes() if node.name == 'register']
+        warps.append(read_warp(register.result.outputs.composite_transform, images['brain'])[0])
+    apart = np.abs(warps[0] - warps[1]).max()
+    assert np.abs(warps[0]).max() > 0.5  # it moved
+    assert (apart > 0.5) == (target == 'original'), apart
+
+
 def test_settings_of_the_user(tmp_path):
     path = tmp_path / 'my.json'
     path.write_text('{"_note": "x", "dimension": 3}')
-    assert ants_settings(str(path)) == {'dimension': 3}
+    assert registration_settings(str(path)) == {'dimension': 3}
     with pytest.raises(TumorregError, match='ants_nothing.json: cannot be read'):
-        ants_settings('nothing')
+        registration_settings('nothing')
 
 
 def test_deformation_starts_from_an_affine_that_is_given(images, tmp_path):

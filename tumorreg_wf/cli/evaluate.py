@@ -109,8 +109,9 @@ def get_parser() -> argparse.ArgumentParser:
         'the tumour (default: all)',
     )  # fmt: skip
     registration.add_argument(
-        '--settings', default='syn', metavar='NAME',
-        help='settings of SyN: syn (default), syn_sloppy, or a JSON file of that form',
+        '--settings', default='greedy', metavar='NAME',
+        help='engine and settings: greedy (default) or syn, with _sloppy or _precise after it, or '
+        'a JSON file of that form',
     )  # fmt: skip
     registration.add_argument(
         '--shared-affine', action='store_true',

@@ -10,6 +10,7 @@ from pathlib import Path
 from tumorreg_wf import __version__
 from tumorreg_wf.settings import Settings
 
+REGISTRATION_ENGINES = ('greedy', 'syn')
 REGISTRATION_TARGETS = ('recovered', 'recovered-masked', 'original', 'masked')
 
 
@@ -103,8 +104,18 @@ def get_parser() -> argparse.ArgumentParser:
         help='seed of the registrations; with --omp-nthreads 1 a run repeats bit for bit',
     )  # fmt: skip
     how.add_argument(
-        '--sloppy', action='store_true', help='coarse registration, for trying things out'
-    )
+        '--registration-engine', choices=REGISTRATION_ENGINES, default=REGISTRATION_ENGINES[0],
+        help='greedy (default), or syn: SyN of ANTs, slower',
+    )  # fmt: skip
+    effort = how.add_mutually_exclusive_group()
+    effort.add_argument(
+        '--sloppy', dest='effort', action='store_const', const='_sloppy', default='',
+        help='coarse registration, for trying things out',
+    )  # fmt: skip
+    effort.add_argument(
+        '--precise', dest='effort', action='store_const', const='_precise',
+        help='registration with more steps at full resolution, which takes longer',
+    )  # fmt: skip
 
     resources = parser.add_argument_group('resources')
     resources.add_argument(
@@ -163,13 +174,13 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         segmentation_weights=opts.segmentation_weights,
         inpainting_weights=opts.inpainting_weights,
         registration_target=opts.registration_target,
+        registration_settings=opts.registration_engine + opts.effort,
         device=device,
         nprocs=opts.nprocs,
         omp_nthreads=min(nthreads, opts.nprocs),
         mem_gb=opts.mem,
         plugin_file=_absolute_or_none(opts.use_plugin),
         random_seed=opts.random_seed,
-        sloppy=opts.sloppy,
         stop_on_first_crash=opts.stop_on_first_crash,
     )
 

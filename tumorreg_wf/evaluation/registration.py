@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nipype.interfaces.base import TraitedSpec
+from nipype.interfaces.base import TraitedSpec, isdefined
 from nipype.pipeline import engine as pe
 
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import REFERENCES, check_dataset, find_cases
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.evaluation import reliability
 from tumorreg_wf.evaluation.figures import Picture, draw_gain, draw_pairs, draw_panel, spread
 from tumorreg_wf.evaluation.registration_arms import ARMS, ORACLE, Case, init_case_wf, stage_name
 from tumorreg_wf.evaluation.registration_nodes import TISSUES
@@ -27,8 +28,8 @@ from tumorreg_wf.evaluation.results import describe_weights, write_results
 from tumorreg_wf.images import bounding_box, load_image, resample, to_network_grid
 from tumorreg_wf.template import load_template
 from tumorreg_wf.weights import find_weights
-from tumorreg_wf.workflows.ants import ants_settings
 from tumorreg_wf.workflows.base import workflow_name
+from tumorreg_wf.workflows.engines import registration_settings
 
 
 def evaluate_registration(
@@ -38,7 +39,7 @@ def evaluate_registration(
     work_dir: Path,
     participants: Sequence[str] = (),
     arms: Sequence[str] = tuple(ARMS),
-    settings: str = 'syn',
+    settings: str = 'greedy',
     shared_affine: bool = False,
     weights: str | Path | None = None,
     seed: int = 1,
@@ -59,7 +60,7 @@ def evaluate_registration(
     work_dir : folder for intermediate results; the same again goes on where a run stopped.
     participants : labels; all where empty.
     arms : of :data:`ARMS`.
-    settings : of SyN, as of :func:`tumorreg_wf.workflows.ants.ants_settings`.
+    settings : as of :func:`tumorreg_wf.workflows.engines.registration_settings`.
     shared_affine : whether rigid and affine transform are those of the masked arm in all.
     weights : of the inpainting network, as :func:`tumorreg_wf.weights.find_weights` takes them.
     seed : of the registrations; with one thread, on a CPU, results repeat bit for bit.
@@ -88,7 +89,7 @@ def evaluate_registration(
         'omp_nthreads': omp_nthreads,
         'repeats_bit_for_bit': omp_nthreads == 1 and device == 'cpu',
         'shared_affine': shared_affine,
-        'settings': ants_settings(settings),
+        'settings': registration_settings(settings),
     }
     work_dir = work_dir.absolute()
     workflow = pe.Workflow(name=f'registrations_{__version__.replace(".", "_")}_wf')
@@ -130,6 +131,16 @@ def evaluate_registration(
             columns=COLUMNS,
             summary=summary_of(table, tests),
         )
+        regions = results.regions()
+        if len(regions):
+            write_results(
+                out_dir,
+                'registration_regions',
+                regions,
+                run=run,
+                columns=reliability.COLUMNS,
+                summary=reliability.summary_of(regions),
+            )
         tests.to_csv(
             out_dir / 'registration_tests.tsv',
             sep='\t',
@@ -206,6 +217,18 @@ class _Results:
                 for row in json.loads(Path(self.measures[case].out_file).read_text()):
                     rows.append({**origin, **row, 'seconds': self.seconds[case, row['arm']]})
         return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def regions(self) -> pd.DataFrame:
+        """A row per patient and region of the atlas; empty where the truth is not known."""
+        found = [
+            pd.read_json(self.measures[case].regions).assign(
+                participant_id=f'sub-{case.anatomy.subject}'
+            )
+            for case in self._cases.values()
+            if case in self.measures and isdefined(self.measures[case].regions)
+        ]
+        columns = list(reliability.COLUMNS)
+        return pd.concat(found, ignore_index=True)[columns] if found else pd.DataFrame()
 
 
 def _draw(table: pd.DataFrame, results: _Results, out_dir: Path) -> None:

@@ -15,10 +15,10 @@ from tumorreg_wf.evaluation.registration_nodes import CorrectAlike, MeasureArms
 from tumorreg_wf.interfaces.images import ConformMask, DilateMask
 from tumorreg_wf.template import Template
 from tumorreg_wf.weights import Weights
-from tumorreg_wf.workflows.ants import ants_settings, split_stages
 from tumorreg_wf.workflows.base import workflow_name
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
+from tumorreg_wf.workflows.engines import registration_settings, split_stages
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 
@@ -30,6 +30,9 @@ ARMS = {
     **{name: TARGETS[name] for name in ('original', 'masked', 'recovered', 'recovered-masked')},
     ORACLE: TARGETS['original'],
 }
+
+#: What ``tumorreg`` does unless told otherwise.
+DEFAULT_ARM = 'recovered'
 
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
 DILATION = 3.0
@@ -78,7 +81,7 @@ def init_case_wf(
     ----------
     case : the patient.
     arms : of :data:`ARMS`; an oracle is left out where there is no tumour-free image.
-    settings : as of :func:`tumorreg_wf.workflows.ants.ants_settings`; other settings work in
+    settings : as of :func:`tumorreg_wf.workflows.engines.registration_settings`; others work in
         other folders.
     shared_affine : whether rigid and affine transform are those of the masked arm in all.
     template, weights, device, omp_nthreads, random_seed : as of ``tumorreg``; the weights are
@@ -121,7 +124,7 @@ def init_case_wf(
             (bias_correction_wf, tumor_free, [('outputnode.t1w', 'after')]),
         ])  # fmt: skip
 
-    whole = ants_settings(settings)
+    whole = registration_settings(settings)
     linear, deforming = split_stages(whole)
 
     def register(arm: str, stages: dict) -> pe.Workflow:
@@ -162,6 +165,11 @@ def init_case_wf(
     )
     if case.tissues is not None:
         measure.inputs.tissues = str(case.tissues)
+    if 'recovered' in images:
+        node, field = images['recovered']
+        workflow.connect([(node, measure, [(field, 'recovered')])])
+    if case.tissues is not None and DEFAULT_ARM in arms:
+        measure.inputs.atlas, measure.inputs.atlas_arm = str(template.atlas), DEFAULT_ARM
     workflow.connect([
         (bias_correction_wf, measure, [('outputnode.t1w', 't1w')]),
         (conform_wf, measure, [('outputnode.brain_mask', 'brain_mask')]),

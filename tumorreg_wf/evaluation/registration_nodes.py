@@ -17,6 +17,7 @@ from nipype.interfaces.base import (
 )
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.evaluation.reliability import measure_reliability
 from tumorreg_wf.evaluation.warps import apart, carry, read_warp
 from tumorreg_wf.images import (
     bounding_box,
@@ -30,6 +31,7 @@ from tumorreg_wf.images import (
 from tumorreg_wf.interfaces.labels import label_tissues
 from tumorreg_wf.measures import dice
 from tumorreg_wf.template import tissues_by_intensity
+from tumorreg_wf.tissues import segment_tissues
 
 #: Tissues by their BIDS index.
 TISSUES = {'csf': 3, 'gm': 1, 'wm': 2}
@@ -79,7 +81,10 @@ class _MeasureArmsInputSpec(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True, desc='brain mask on its grid')
     tumor_mask = File(exists=True, mandatory=True, desc='tumour mask on its grid')
     dilated_mask = File(exists=True, mandatory=True, desc='dilated tumour mask on its grid')
+    recovered = File(exists=True, desc='the T1w with the tumour replaced; tissues are read off it')
     tissues = File(exists=True, desc='true tissues, any grid; default: three classes of the T1w')
+    atlas = File(exists=True, desc="template's atlas, whose regions are measured in one arm ...")
+    atlas_arm = traits.Str(desc='... this one')
     maps = traits.List(
         File(exists=True), minlen=3, maxlen=3, mandatory=True, desc="template's GM, WM, CSF maps"
     )
@@ -93,6 +98,7 @@ class _MeasureArmsOutputSpec(TraitedSpec):
     out_file = File(exists=True, desc='JSON, a list of rows: one per arm and region')
     reference = File(exists=True, desc='tissues measured against: 1 GM, 2 WM, 3 CSF; cropped')
     labels = traits.List(File(exists=True), desc='warped tissues of each arm, on the same grid')
+    regions = File(exists=True, desc='JSON, a list of rows: one per region of the atlas')
 
 
 class MeasureArms(SimpleInterface):
@@ -123,7 +129,11 @@ class MeasureArms(SimpleInterface):
         box = bounding_box(brain, margin=2)
         grid = t1w.slicer[box]
         grid_file = save_like(t1w.get_fdata(dtype=np.float32)[box], grid, 'grid.nii')
-        brain, truth = brain[box], truth[box]
+        brain, tumor, dilated, truth = (one[box] for one in (brain, tumor, dilated, truth))
+        spacing = voxel_spacing(grid)
+        recovered = None
+        if isdefined(self.inputs.recovered):
+            recovered = load_image(self.inputs.recovered).get_fdata(dtype=np.float32)[box]
         regions = {name: region[box] for name, region in regions.items()}
         self._results['reference'] = save_like(truth, grid, 'reference.nii.gz')
         origin = {
@@ -136,14 +146,26 @@ class MeasureArms(SimpleInterface):
         rows, label_files = [], []
         for arm, transform in transforms.items():
             maps = np.stack([carry(path, transform, grid_file) for path in self.inputs.maps])
-            _, labels, _ = label_tissues(maps, brain, np.zeros_like(brain))
+            _, labels, priors = label_tissues(maps, brain, np.zeros_like(brain))
             label_files.append(save_like(labels.astype(np.uint8), grid, f'{arm}_dseg.nii.gz'))
             known = oracle if arm == 'oracle' else None
             shifts, jacobian = known or read_warp(transform, grid_file)
             distance = None if oracle is None else apart(shifts, oracle[0])
+            segmented = None
+            if recovered is not None:
+                post = segment_tissues(recovered, brain, brain & ~dilated, priors, spacing)
+                segmented = np.where(brain, post.argmax(0) + 1, 0)
+                if arm == self.inputs.atlas_arm:
+                    atlas = carry(self.inputs.atlas, transform, grid_file, 'NearestNeighbor')
+                    table = measure_reliability(
+                        atlas.astype(int), tumor, dilated, brain, segmented, labels, truth,
+                        distance, spacing,
+                    )  # fmt: skip
+                    self._results['regions'] = os.path.join(runtime.cwd, 'regions.json')
+                    table.to_json(self._results['regions'], orient='records')
             for name, region in regions.items():
-                found = measure_region(region, labels, truth, distance, jacobian)
-                found['volume_ml'] = float(region.sum() * voxel_spacing(grid).prod() / 1000)
+                found = measure_region(region, labels, segmented, truth, distance, jacobian)
+                found['volume_ml'] = float(region.sum() * spacing.prod() / 1000)
                 rows.append({**origin, 'arm': arm, 'region': name, **found})
         os.remove(grid_file)
         self._results['labels'] = label_files
@@ -174,6 +196,7 @@ def find_regions(
 def measure_region(
     region: np.ndarray,
     labels: np.ndarray,
+    segmented: np.ndarray | None,
     truth: np.ndarray,
     distance: np.ndarray | None,
     jacobian: np.ndarray,
@@ -183,21 +206,25 @@ def measure_region(
     Parameters
     ----------
     region : boolean (X, Y, Z).
-    labels, truth : (X, Y, Z), tissues by :data:`TISSUES`.
+    labels, segmented, truth : (X, Y, Z), tissues by :data:`TISSUES`: of the warped atlas, of the
+        grey values under its maps (or None), true.
     distance : (X, Y, Z), mm, from the oracle's warp; None where there is no oracle.
     jacobian : (X, Y, Z), determinant of the warp.
 
     Returns
     -------
-    row : dice_* of each tissue; mean, median and 95th percentile of the distance, mm; part of
-        the region that is folded. NaN where there is nothing to measure.
+    row : dice_* of each tissue, of the warped atlas, and dseg_*, with grey values; mean, median
+        and 95th percentile of the distance, mm; part of the region that is folded. NaN where
+        there is nothing to measure.
     """
-    row = {
-        f'dice_{name}': dice(labels[region] == index, truth[region] == index)
-        for name, index in TISSUES.items()
-    }
-    if not region.any():
-        row = dict.fromkeys(row, np.nan)
+    row = {}
+    for kind, found in (('dice', labels), ('dseg', segmented)):
+        for name, index in TISSUES.items():
+            row[f'{kind}_{name}'] = (
+                np.nan
+                if found is None or not region.any()
+                else dice(found[region] == index, truth[region] == index)
+            )
     near = np.full(1, np.nan) if distance is None or not region.any() else distance[region]
     return {
         **row,

@@ -27,6 +27,10 @@ COLUMNS = {
     'dice_csf': 'Dice of CSF: the warped maps of the template against the reference.',
     'dice_gm': 'The same of grey matter.',
     'dice_wm': 'The same of white matter.',
+    'dseg_csf': 'Dice of CSF: the tissues by grey values, with the warped maps as priors, against '
+    'the reference.',
+    'dseg_gm': 'The same of grey matter.',
+    'dseg_wm': 'The same of white matter.',
     'distance_mm': 'Mean over the region of the distance between the points to which the warp of '
     'this arm and that of the oracle bring a voxel, mm (in the template).',
     'distance_median_mm': 'The median of the same.',
@@ -50,6 +54,8 @@ TEST_COLUMNS = {
 
 #: Measures that are tested, and their names in tables.
 MEASURES = {'dice_csf': 'Dice CSF', 'dice_gm': 'Dice GM', 'dice_wm': 'Dice WM',
+            'dseg_csf': 'Dice CSF, with grey values', 'dseg_gm': 'Dice GM, with grey values',
+            'dseg_wm': 'Dice WM, with grey values',
             'distance_mm': 'distance to the oracle, mm'}  # fmt: skip
 
 REFERENCES = {'labels': 'true tissues', 'intensities': 'tissues by grey values'}

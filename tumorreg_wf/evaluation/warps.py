@@ -47,8 +47,10 @@ def read_warp(transform: str | Path, grid: str | Path) -> tuple[np.ndarray, np.n
         return shifts, load_image(jacobian).get_fdata(dtype=np.float32)
 
 
-def carry(image: str | Path, transform: str | Path, grid: str | Path) -> np.ndarray:
-    """Bring an image to a grid, linearly, as stage 9 of ``tumorreg`` does; float32 (X, Y, Z)."""
+def carry(
+    image: str | Path, transform: str | Path, grid: str | Path, interpolation: str = 'Linear'
+) -> np.ndarray:
+    """Bring an image to a grid as stage 9 of ``tumorreg`` does; float32 (X, Y, Z)."""
     with TemporaryDirectory() as folder:
         carried = f'{folder}/carried.nii'
         ApplyTransforms(
@@ -56,7 +58,7 @@ def carry(image: str | Path, transform: str | Path, grid: str | Path) -> np.ndar
             input_image=str(image),
             reference_image=str(grid),
             transforms=[str(transform)],
-            interpolation='Linear',
+            interpolation=interpolation,
             float=True,
             output_image=carried,
         ).run()

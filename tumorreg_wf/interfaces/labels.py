@@ -1,4 +1,4 @@
-"""Tissues and regions of a patient, from warped maps of the atlas."""
+"""Tissues and regions of a patient, from warped maps of the atlas and the T1w."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from nipype.interfaces.base import (
 
 from tumorreg_wf.images import load_image, save_like, voxel_spacing
 from tumorreg_wf.measures import (
+    find_agreement,
     find_notes,
     find_place_notes,
     measure_regions,
     measure_tumor,
     read_lut,
 )
+from tumorreg_wf.tissues import segment_tissues
 
 #: BIDS index of the tumour; GM, WM and CSF are 1, 2 and 3.
 LESION = 7
@@ -33,14 +35,24 @@ LESION = 7
 TISSUE_LUT = Path(str(files('tumorreg_wf') / 'data' / 'tissues.tsv'))
 
 
+def complete_maps(maps: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Let tissue maps (3, X, Y, Z) of GM, WM and CSF sum to 1 in the brain, and to 0 elsewhere.
+
+    Brain that the warped atlas does not reach lies at its rim: fluid.
+    """
+    maps = np.clip(maps, 0, None) * brain
+    maps[2][brain & (maps.sum(0) < 0.05)] = 1
+    return maps / np.where(brain, maps.sum(0), 1)
+
+
 def label_tissues(
     probabilities: np.ndarray, brain: np.ndarray, tumor: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Turn warped tissue maps into this patient's tissues.
+    """Label each voxel with its likeliest tissue.
 
     Parameters
     ----------
-    probabilities : (3, X, Y, Z), GM, WM, CSF of the atlas in patient space.
+    probabilities : (3, X, Y, Z), GM, WM, CSF in patient space.
     brain, tumor : boolean (X, Y, Z).
 
     Returns
@@ -49,19 +61,62 @@ def label_tissues(
     healthy : int16, the same as if there were no tumour.
     probabilities : float32 (3, X, Y, Z); sum to 1 in the brain outside the tumour, else 0.
     """
-    probabilities = np.clip(probabilities, 0, None) * brain
-    total = probabilities.sum(0)
-    # brain that the warped atlas does not reach lies at its rim: fluid
-    probabilities[2][brain & (total < 0.05)] = 1
-    probabilities /= np.where(brain, probabilities.sum(0), 1)
+    probabilities = complete_maps(probabilities, brain)
     healthy = np.where(brain, probabilities.argmax(0) + 1, 0).astype(np.int16)
     dseg = np.where(tumor, LESION, healthy).astype(np.int16)
     return dseg, healthy, (probabilities * ~tumor).astype(np.float32)
 
 
+class _SegmentTissuesInputSpec(BaseInterfaceInputSpec):
+    in_file = File(
+        exists=True, mandatory=True, desc='T1w without bias field, the tumour replaced (X, Y, Z)'
+    )
+    brain_mask = File(exists=True, mandatory=True, desc='brain mask on the same grid')
+    in_mask = File(exists=True, mandatory=True, desc='what was replaced, on the same grid')
+    priors = traits.List(
+        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='warped GM, WM, CSF maps'
+    )
+
+
+class _SegmentTissuesOutputSpec(TraitedSpec):
+    out_files = traits.List(File(exists=True), desc='GM, WM, CSF probabilities; sum to 1 in brain')
+
+
+class SegmentTissues(SimpleInterface):
+    """Tissues by grey values, with warped maps as priors.
+
+    See :func:`tumorreg_wf.tissues.segment_tissues`.
+    """
+
+    input_spec = _SegmentTissuesInputSpec
+    output_spec = _SegmentTissuesOutputSpec
+
+    def _run_interface(self, runtime):
+        t1w = load_image(self.inputs.in_file)
+        brain, hole = (
+            np.asanyarray(load_image(path).dataobj) > 0
+            for path in (self.inputs.brain_mask, self.inputs.in_mask)
+        )
+        maps = np.stack(
+            [load_image(path).get_fdata(dtype=np.float32) for path in self.inputs.priors]
+        )
+        probabilities = segment_tissues(
+            t1w.get_fdata(dtype=np.float32),
+            brain,
+            brain & ~hole,
+            complete_maps(maps, brain),
+            voxel_spacing(t1w),
+        )
+        self._results['out_files'] = [
+            save_like(data, t1w, os.path.join(runtime.cwd, f'{name}.nii.gz'))
+            for name, data in zip(('gm', 'wm', 'csf'), probabilities, strict=True)
+        ]
+        return runtime
+
+
 class _LabelTissuesInputSpec(BaseInterfaceInputSpec):
     in_files = traits.List(
-        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='warped GM, WM, CSF maps'
+        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='GM, WM, CSF maps'
     )
     brain_mask = File(exists=True, mandatory=True, desc='brain mask on the same grid')
     tumor_mask = File(exists=True, mandatory=True, desc='tumour mask on the same grid')
@@ -77,7 +132,7 @@ class _LabelTissuesOutputSpec(TraitedSpec):
 
 
 class LabelTissues(SimpleInterface):
-    """Tissues of the patient from the warped atlas, with the tumour as Lesion and without."""
+    """Tissues from maps of their probability, with the tumour as Lesion and without."""
 
     input_spec = _LabelTissuesInputSpec
     output_spec = _LabelTissuesOutputSpec
@@ -109,6 +164,8 @@ class _TumorTablesInputSpec(BaseInterfaceInputSpec):
     t1w = File(exists=True, mandatory=True, desc='bias-corrected T1w, the tumour still there')
     brain_mask = File(exists=True, mandatory=True, desc='brain mask in patient space')
     tissues = File(exists=True, mandatory=True, desc='1 GM, 2 WM, 3 CSF as if without tumour')
+    atlas_tissues = File(exists=True, mandatory=True, desc='the same as the warped atlas says')
+    dilated_mask = File(exists=True, mandatory=True, desc='what was replaced')
     atlas = File(exists=True, mandatory=True, desc='atlas labels in patient space')
     atlas_lut = File(exists=True, mandatory=True, desc='BIDS look-up table: index, name, ...')
     template_name = traits.Str(mandatory=True, desc='name of the template, for column names')
@@ -134,8 +191,22 @@ class TumorTables(SimpleInterface):
         std_image = load_image(self.inputs.std_tumor_mask)
         std_tumor = np.asanyarray(std_image.dataobj) > 0
         labels = np.asanyarray(load_image(self.inputs.atlas).dataobj).astype(int)
+        brain, tissues, atlas_tissues, dilated, t1w = (
+            np.asanyarray(load_image(path).dataobj)
+            for path in (
+                self.inputs.brain_mask,
+                self.inputs.tissues,
+                self.inputs.atlas_tissues,
+                self.inputs.dilated_mask,
+                self.inputs.t1w,
+            )
+        )
         regions = measure_regions(
-            labels, tumor, voxel_spacing(image), read_lut(self.inputs.atlas_lut)
+            labels,
+            tumor,
+            voxel_spacing(image),
+            read_lut(self.inputs.atlas_lut),
+            find_agreement(tissues, atlas_tissues, (brain > 0) & (dilated == 0)),
         )
         summary = measure_tumor(
             tumor,
@@ -151,10 +222,6 @@ class TumorTables(SimpleInterface):
             self._results[f'out_{field}'] = path
         self._results['out_lut'] = shutil.copy(
             self.inputs.atlas_lut, os.path.join(runtime.cwd, 'out_lut.tsv')
-        )
-        brain, tissues, t1w = (
-            np.asanyarray(load_image(path).dataobj)
-            for path in (self.inputs.brain_mask, self.inputs.tissues, self.inputs.t1w)
         )
         self._results['notes'] = [
             *self.inputs.notes,

@@ -7,18 +7,20 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.ants import ApplyTransforms, JacobianDeterminant
-from tumorreg_wf.interfaces.labels import LabelTissues, TumorTables
+from tumorreg_wf.interfaces.labels import LabelTissues, SegmentTissues, TumorTables
 from tumorreg_wf.template import DEFAULT_ATLAS, DEFAULT_TEMPLATE, Template
 
 OUTPUTS = [
     'dseg',
     'inpainted_dseg',
+    'atlas_dseg',
     'gm_probseg',
     'wm_probseg',
     'csf_probseg',
     'atlas',
     'dseg_lut',
     'inpainted_dseg_lut',
+    'atlas_dseg_lut',
     'atlas_lut',
     'template_in_t1w',
     'std_t1w',
@@ -41,8 +43,8 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
 
     Inputs
     ------
-    t1w, brain_mask, tumor_mask
-        In patient space; the T1w as it is, not recovered.
+    t1w, t1w_recovered, brain_mask, tumor_mask, dilated_mask
+        In patient space; the T1w without bias field, as it is and with the tumour replaced.
     std2anat_xfm, anat2std_xfm
         Composite transforms.
     notes
@@ -52,9 +54,11 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     -------
     dseg, inpainted_dseg, gm_probseg, wm_probseg, csf_probseg
         Tissues: with the tumour as Lesion; as if healthy; probabilities, 0 in the tumour.
+    atlas_dseg
+        Tissues as the warped atlas alone has them, the tumour as Lesion.
     atlas
         Atlas labels in patient space.
-    dseg_lut, inpainted_dseg_lut, atlas_lut
+    dseg_lut, inpainted_dseg_lut, atlas_dseg_lut, atlas_lut
         Look-up tables (TSV) of the segmentations.
     template_in_t1w
         The template's T1w in patient space.
@@ -71,11 +75,21 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     workflow.__desc__ = (
         f'Tissues and atlas labels ({template.atlas_name}{_cite(template.atlas_name)}) were '
         f'carried from {template.name}{_cite(template.name)} to the patient with the same '
-        'transform. '
+        'transform. The recovered T1w was divided into grey matter, white matter and CSF by its '
+        'grey values, with the carried tissue maps as priors [@vanleemput]. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(
-            fields=['t1w', 'brain_mask', 'tumor_mask', 'std2anat_xfm', 'anat2std_xfm', 'notes']
+            fields=[
+                't1w',
+                't1w_recovered',
+                'brain_mask',
+                'tumor_mask',
+                'dilated_mask',
+                'std2anat_xfm',
+                'anat2std_xfm',
+                'notes',
+            ]
         ),
         name='inputnode',
     )
@@ -109,7 +123,9 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         mem_gb=1.5,
     )
     merge_tissues = pe.Node(niu.Merge(3), name='merge_tissues', run_without_submitting=True)
+    segment_tissues = pe.Node(SegmentTissues(), name='segment_tissues', mem_gb=2)
     label_tissues = pe.Node(LabelTissues(), name='label_tissues', mem_gb=1.5)
+    label_atlas_tissues = pe.Node(LabelTissues(), name='label_atlas_tissues', mem_gb=1.5)
 
     # patient to template
     warp_t1w, warp_tumor = _apply('warp_t1w', 'Linear'), _apply('warp_tumor', 'NearestNeighbor')
@@ -128,15 +144,28 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (nodes['warp_gm'], merge_tissues, [('output_image', 'in1')]),
         (nodes['warp_wm'], merge_tissues, [('output_image', 'in2')]),
         (nodes['warp_csf'], merge_tissues, [('output_image', 'in3')]),
-        (merge_tissues, label_tissues, [('out', 'in_files')]),
+        (merge_tissues, segment_tissues, [('out', 'priors')]),
+        (inputnode, segment_tissues, [
+            ('t1w_recovered', 'in_file'), ('dilated_mask', 'in_mask'),
+            ('brain_mask', 'brain_mask'),
+        ]),
+        (segment_tissues, label_tissues, [('out_files', 'in_files')]),
+        (merge_tissues, label_atlas_tissues, [('out', 'in_files')]),
         (inputnode, label_tissues, [('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask')]),
+        (inputnode, label_atlas_tissues, [
+            ('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask'),
+        ]),
         (inputnode, composite_warp, [
             ('t1w', 'reference_image'), ('std2anat_xfm', 'transforms'),
         ]),
         (composite_warp, jacobian, [('output_image', 'deformationField')]),
         (inputnode, tables, [
             ('tumor_mask', 'tumor_mask'), ('t1w', 't1w'), ('brain_mask', 'brain_mask'),
-            ('notes', 'notes'),
+            ('dilated_mask', 'dilated_mask'), ('notes', 'notes'),
+        ]),
+        (label_atlas_tissues, tables, [('out_healthy_dseg', 'atlas_tissues')]),
+        (label_atlas_tissues, outputnode, [
+            ('out_dseg', 'atlas_dseg'), ('out_lut', 'atlas_dseg_lut'),
         ]),
         (label_tissues, tables, [('out_healthy_dseg', 'tissues')]),
         (warp_tumor, tables, [('output_image', 'std_tumor_mask')]),

@@ -105,7 +105,7 @@ def init_anatomy_wf(
     target = TARGETS[settings.registration_target]
     registration_wf = init_registration_wf(
         target=target,
-        settings='syn_sloppy' if settings.sloppy else 'syn',
+        settings=settings.registration_settings,
         omp_nthreads=threads,
         random_seed=seed,
     )
@@ -156,6 +156,10 @@ def init_anatomy_wf(
         (conform_wf, registration_wf, _along('brain_mask')),
         (registration_wf, atlas_wf, _along('std2anat_xfm', 'anat2std_xfm')),
         (bias_correction_wf, atlas_wf, _along('t1w')),
+        (inpainting_wf, atlas_wf, [
+            ('outputnode.t1w', 'inputnode.t1w_recovered'),
+            ('outputnode.dilated_mask', 'inputnode.dilated_mask'),
+        ]),
         (conform_wf, atlas_wf, _along('brain_mask', 'notes')),
         (tumor, atlas_wf, [('mask', 'inputnode.tumor_mask')]),
     ])  # fmt: skip

@@ -90,9 +90,9 @@ def init_derivatives_wf(
     ------
     t1w_preproc, t1w_inpainted, brain_mask, tumor_mask, dilated_mask, tumor_probseg
         Images in patient space; no ``tumor_probseg`` where ``user_mask`` is given.
-    dseg, inpainted_dseg, gm_probseg, wm_probseg, csf_probseg, atlas
+    dseg, inpainted_dseg, atlas_dseg, gm_probseg, wm_probseg, csf_probseg, atlas
         Tissues and labels in patient space.
-    dseg_lut, inpainted_dseg_lut, atlas_lut
+    dseg_lut, inpainted_dseg_lut, atlas_dseg_lut, atlas_lut
         Their look-up tables (TSV).
     std2anat_xfm, anat2std_xfm
         Composite transforms (.h5).
@@ -128,11 +128,13 @@ def init_derivatives_wf(
         'anat2std_xfm': {'from': 'T1w', 'to': tpl, 'mode': 'image', 'suffix': 'xfm'},
         'dseg': {'suffix': 'dseg', 'meta_dict': labels},
         'inpainted_dseg': {'desc': 'inpainted', 'suffix': 'dseg', 'meta_dict': labels},
+        'atlas_dseg': {'desc': 'atlas', 'suffix': 'dseg', 'meta_dict': labels},
         'gm_probseg': {'label': 'GM', 'suffix': 'probseg', 'meta_dict': labels},
         'wm_probseg': {'label': 'WM', 'suffix': 'probseg', 'meta_dict': labels},
         'csf_probseg': {'label': 'CSF', 'suffix': 'probseg', 'meta_dict': labels},
         'dseg_lut': {'suffix': 'dseg'},
         'inpainted_dseg_lut': {'desc': 'inpainted', 'suffix': 'dseg'},
+        'atlas_dseg_lut': {'desc': 'atlas', 'suffix': 'dseg'},
         'atlas_lut': {'atlas': atlas, 'suffix': 'dseg'},
         'atlas': {'atlas': atlas, 'suffix': 'dseg', 'meta_dict': labels},
         'regions_tsv': {'atlas': atlas, 'desc': 'tumor', 'suffix': 'morph'},

@@ -8,9 +8,13 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
-from tumorreg_wf.interfaces.ants import Registration
 from tumorreg_wf.interfaces.images import CropToMask, InvertMask
-from tumorreg_wf.workflows.ants import ants_settings, seed_node
+from tumorreg_wf.workflows.engines import (
+    ENGINES,
+    engine_of,
+    registration_node,
+    registration_settings,
+)
 
 
 class Target(NamedTuple):
@@ -38,22 +42,23 @@ TARGETS = {
 def init_registration_wf(
     *,
     target: Target = TARGETS['recovered'],
-    settings: str | dict = 'syn',
+    settings: str | dict = 'greedy',
     omp_nthreads: int = 1,
     random_seed: int | None = None,
     name: str = 'registration_wf',
 ) -> Workflow:
-    """Register a skull-stripped template to a skull-stripped T1w, affine and SyN.
+    """Register a skull-stripped template to a skull-stripped T1w, affine and deformable.
 
     The patient's image is fixed and the template moves, so that labels arrive in patient space.
 
     Parameters
     ----------
     target : of :data:`TARGETS`: which T1w will come in, and whether the tumour is masked.
-    settings : ``'syn'``, ``'syn_sloppy'`` for trying things out, a JSON file, or what
-        ``tumorreg_wf.workflows.ants.ants_settings`` makes of these.
-    omp_nthreads : threads of ANTs.
-    random_seed : of the metric's sampling; None leaves it to ANTs.
+    settings : engine and how it is used: ``'greedy'`` or ``'syn'``, with ``'_sloppy'`` for trying
+        things out or ``'_precise'``, a JSON file, or what
+        :func:`tumorreg_wf.workflows.engines.registration_settings` makes of these.
+    omp_nthreads : threads.
+    random_seed : of the metric's sampling; None leaves it to the engine.
     name : name of the workflow.
 
     Inputs
@@ -77,9 +82,11 @@ def init_registration_wf(
     left_out = ''
     if target.masked:
         left_out = '; the dilated tumour was left out of the metric [@cfm]'
+    if not isinstance(settings, dict):
+        settings = registration_settings(settings)
     workflow.__desc__ = (
-        f'The template was registered to the {image} with ANTs '
-        f'(affine, then SyN [@syn]), patient image fixed{left_out}. '
+        f'The template was registered to the {image} with {ENGINES[engine_of(settings)]}, '
+        f'patient image fixed{left_out}. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(fields=['t1w', 'brain_mask', 'dilated_mask', 'template']),
@@ -89,15 +96,9 @@ def init_registration_wf(
         niu.IdentityInterface(fields=['std2anat_xfm', 'anat2std_xfm']), name='outputnode'
     )
     crop_t1w = pe.Node(CropToMask(), name='crop_t1w', mem_gb=0.5)
-    if not isinstance(settings, dict):
-        settings = ants_settings(settings)
-    register = pe.Node(
-        Registration(num_threads=omp_nthreads, **settings),
-        name='register',
-        n_procs=omp_nthreads,
-        mem_gb=3,
+    register = registration_node(
+        settings, omp_nthreads=omp_nthreads, random_seed=random_seed, name='register'
     )
-    seed_node(register, random_seed)
     workflow.connect([
         (inputnode, crop_t1w, [('t1w', 'in_file'), ('brain_mask', 'in_mask')]),
         (crop_t1w, register, [('out_file', 'fixed_image')]),

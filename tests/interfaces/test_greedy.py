@@ -1,0 +1,148 @@
+"""Registration with greedy, and composite transforms that ANTs reads."""
+
+from pathlib import Path
+
+import h5py
+import nibabel as nb
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from tumorreg_wf.evaluation.warps import read_warp
+from tumorreg_wf.greedy_program import read_affine, write_composite
+from tumorreg_wf.interfaces.ants import ApplyTransforms
+from tumorreg_wf.interfaces.greedy import GreedyRegistration
+from tumorreg_wf.workflows.engines import registration_settings
+
+SETTINGS = {'affine': '-m NMI -n 40x20 -dof 12', 'deformable': '-m NCC 2x2x2 -n 20x10 -exp 3'}
+
+
+@pytest.fixture(params=['RAS', 'LPS', 'oblique'])
+def brains(request, tmp_path, monkeypatch):
+    """Two files: a brain, and the same moved 6 mm along its second axis."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    texture = ndimage.gaussian_filter(rng.standard_normal((32, 36, 30)), 2)
+    where = np.moveaxis(np.indices(texture.shape), 0, -1) - np.array([16, 18, 15])
+    inside = ((where / np.array([11, 12, 10])) ** 2).sum(-1) < 1
+    data = (inside * (500 + 2000 * texture)).clip(0).astype(np.float32)
+    affine = np.diag([3.0, 3, 3, 1])
+    if request.param == 'LPS':
+        affine = np.diag([-3.0, -3, 3, 1])
+    if request.param == 'oblique':
+        affine[:3, :3] = nb.eulerangles.euler2mat(0.2, -0.1, 0.3) * 3
+    affine[:3, 3] = 10, -20, 5
+    paths = []
+    for name, image in (('fixed', data), ('moving', np.roll(data, 2, axis=1))):
+        path = tmp_path / f'{name}.nii.gz'
+        nb.Nifti1Image(image, affine).to_filename(path)
+        paths.append(str(path))
+    return paths
+
+
+def test_registration_and_its_inverse(brains):
+    fixed, moving = brains
+    found = GreedyRegistration(fixed_image=fixed, moving_image=moving, settings=SETTINGS).run()
+    data = nb.load(fixed).get_fdata()
+    before = np.corrcoef(data.ravel(), nb.load(moving).get_fdata().ravel())[0, 1]
+    for image, reference, transform in (
+        (moving, fixed, found.outputs.composite_transform),
+        (fixed, moving, found.outputs.inverse_composite_transform),
+    ):
+        warped = ApplyTransforms(
+            dimension=3, input_image=image, reference_image=reference, transforms=[transform]
+        ).run()
+        out = nb.load(warped.outputs.output_image).get_fdata()
+        after = np.corrcoef(nb.load(reference).get_fdata().ravel(), out.ravel())[0, 1]
+        assert after > 0.97 > before
+
+
+@pytest.mark.parametrize('brains', ['oblique'], indirect=True)
+def test_a_deformation_from_an_affine_that_is_given(brains, tmp_path, monkeypatch):
+    """It ends where both stages in one go end."""
+    shifts = []
+    affine, deformable = ({key: SETTINGS[key]} for key in SETTINGS)
+    for name, stages in (('whole', [SETTINGS]), ('parts', [affine, deformable])):
+        start = {}
+        for number, settings in enumerate(stages):
+            folder = tmp_path / f'{name}{number}'
+            folder.mkdir()
+            node = GreedyRegistration(
+                fixed_image=brains[0], moving_image=brains[1], settings=settings, **start
+            )
+            outputs = node.run(cwd=str(folder)).outputs
+            start = {'initial_moving_transform': outputs.composite_transform}
+        shifts.append(read_warp(outputs.composite_transform, brains[0])[0])
+    assert np.abs(shifts[0]).max() > 3
+    inside = nb.load(brains[0]).get_fdata() > 0
+    apart = np.linalg.norm(shifts[0] - shifts[1], axis=-1)[inside]
+    # greedy adds noise to the images, in which a background without any has no features
+    assert np.median(apart) < 0.1
+
+
+@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
+def test_it_repeats_bit_for_bit(brains, tmp_path):
+    fields = []
+    for run in ('one', 'other'):
+        (tmp_path / run).mkdir()
+        node = GreedyRegistration(
+            fixed_image=brains[0],
+            moving_image=brains[1],
+            settings=registration_settings('greedy_sloppy'),
+            random_seed=5,
+        )
+        outputs = node.run(cwd=str(tmp_path / run)).outputs
+        with h5py.File(outputs.composite_transform) as file:
+            fields.append(file['TransformGroup/2/TransformParameters'][:])
+    np.testing.assert_array_equal(*fields)
+
+
+def test_steps_are_applied_in_their_order(tmp_path, monkeypatch):
+    """A matrix that turns, then a shift: a point goes where hand and pencil send it."""
+    monkeypatch.chdir(tmp_path)
+    turn = np.eye(4)
+    turn[:3, :3], turn[:3, 3] = nb.eulerangles.euler2mat(np.pi / 2), (1, 2, 3)
+    grid = nb.Nifti1Image(np.zeros((8, 8, 8), np.float32), np.diag([2.0, 2, 2, 1]))
+    grid.to_filename('grid.nii')
+    shift = np.broadcast_to(np.float32([1, 0, 0]), (8, 8, 8, 1, 3))  # 1 mm to the left
+    field = nb.Nifti1Image(shift, grid.affine)
+    write_composite([field, turn], 'composite.h5')
+    shifts, _ = read_warp('composite.h5', 'grid.nii')
+    point = np.array([4.0, 6, 8])  # voxel 2, 3, 4
+    expected = turn[:3, :3] @ (point + [-1, 0, 0]) + turn[:3, 3] - point
+    np.testing.assert_allclose(shifts[2, 3, 4] * [-1, -1, 1], expected, atol=1e-5)
+
+    write_composite([turn], 'affine.h5')
+    np.testing.assert_allclose(read_affine('affine.h5'), turn, atol=1e-6)
+
+
+@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
+def test_folders_with_odd_names(brains, tmp_path, monkeypatch):
+    """Greedy splits its command at blanks; uncompressed files have another ending."""
+    folder = tmp_path / 'a folder, é'
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    nb.load(brains[1]).to_filename('the moving one.nii')
+    (folder / 'the fixed one.nii.gz').write_bytes(Path(brains[0]).read_bytes())
+    outputs = (
+        GreedyRegistration(
+            fixed_image=str(folder / 'the fixed one.nii.gz'),
+            moving_image=str(folder / 'the moving one.nii'),
+            settings={'affine': '-m NMI -n 40x20 -dof 12'},
+        )
+        .run()
+        .outputs
+    )
+    found = read_affine(outputs.composite_transform)
+    np.testing.assert_allclose(found[:3, 3], [0, 6, 0], atol=2.5)
+    left = {path.name for path in folder.iterdir()}
+    assert not any(name.startswith('tmp') for name in left), left
+
+
+@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
+def test_a_program_that_fails_stops_its_node(brains, tmp_path):
+    node = GreedyRegistration(
+        fixed_image=brains[0], moving_image=brains[1], settings={'affine': '--no-such-option'}
+    )
+    with pytest.raises(RuntimeError, match='greedy_program ended with exit code'):
+        node.run()

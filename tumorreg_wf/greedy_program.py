@@ -1,0 +1,156 @@
+"""Register two images with greedy, and write what ANTs reads.
+
+``python -m tumorreg_wf.greedy_program --help``. Greedy (Yushkevich et al. 2016) comes as the
+package picsl_greedy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import h5py
+import nibabel as nb
+import numpy as np
+
+#: Turns the world axes of NIfTI, R A S, into those of ITK, L P S, and back.
+FLIP = np.diag([-1.0, -1, 1, 1])
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """Build the program's parser."""
+    parser = argparse.ArgumentParser(prog='python -m tumorreg_wf.greedy_program')
+    parser.add_argument('--fixed', required=True)
+    parser.add_argument('--moving', required=True)
+    parser.add_argument('--fixed-mask', help='the metric is computed here alone')
+    parser.add_argument(
+        '--settings', type=json.loads, required=True,
+        help='JSON: options of greedy for each stage, "affine" and "deformable"; at least one',
+    )  # fmt: skip
+    parser.add_argument('--initial', help='composite of an affine alone, as this program writes')
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--seed', type=int, default=1)
+    parser.add_argument('--out', required=True, help='composite transform, moving to fixed image')
+    parser.add_argument('--out-inverse', required=True)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program."""
+    opts = get_parser().parse_args(argv)
+    with TemporaryDirectory(dir='.') as folder:
+        # greedy takes one string and splits it at blanks: no path of the user's is in it
+        folder = os.path.relpath(folder)
+        files = {name: f'{folder}/{name}.nii.gz' for name in ('fixed', 'moving', 'mask')}
+        given = {'fixed': opts.fixed, 'moving': opts.moving, 'mask': opts.fixed_mask}
+        for name, source in given.items():
+            if source:
+                _link(source, files[name])
+        # 0 would be a seed of the clock
+        common = [
+            '-d',
+            '3',
+            '-V',
+            '0',
+            '-threads',
+            str(opts.threads),
+            '-seed',
+            str(opts.seed or 1),
+        ]
+        common += ['-i', files['fixed'], files['moving']]
+        common += ['-gm', files['mask']] if opts.fixed_mask else []
+        matrix, warp, inverse = (
+            f'{folder}/{name}' for name in ('affine.mat', 'warp.nii', 'back.nii')
+        )
+        if 'affine' in opts.settings:
+            _greedy([*common, '-a', opts.settings['affine'], '-o', matrix])
+        else:
+            np.savetxt(matrix, read_affine(opts.initial))
+        affine = np.loadtxt(matrix)
+        forth: list[np.ndarray | nb.Nifti1Image] = [affine]
+        back: list[np.ndarray | nb.Nifti1Image] = [np.linalg.inv(affine)]
+        if 'deformable' in opts.settings:
+            files_out = ['-o', warp, '-oinv', inverse]
+            _greedy([*common, opts.settings['deformable'], '-it', matrix, *files_out])
+            forth.insert(0, nb.Nifti1Image.from_filename(warp))
+            back.append(nb.Nifti1Image.from_filename(inverse))
+        write_composite(forth, opts.out)
+        write_composite(back, opts.out_inverse)
+    return 0
+
+
+def _link(source: str, path: str) -> None:
+    """Give a NIfTI file, compressed or not, a path that ends with .nii.gz."""
+    if source.endswith('.gz'):
+        os.symlink(os.path.abspath(source), path)
+    else:
+        nb.Nifti1Image.from_filename(source).to_filename(path)
+
+
+def _greedy(arguments: list[str]) -> None:
+    from picsl_greedy import Greedy3D
+
+    print('greedy', *arguments, flush=True)
+    Greedy3D().execute(' '.join(arguments))
+
+
+def read_affine(path: str | Path) -> np.ndarray:
+    """Read the matrix (4, 4), mm, R A S, of a composite of one affine about the origin."""
+    with h5py.File(path) as file:
+        parameters = file['TransformGroup/1/TransformParameters'][:]
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = parameters[:9].reshape(3, 3), parameters[9:]
+    return FLIP @ matrix @ FLIP
+
+
+def write_composite(steps: list[np.ndarray | nb.Nifti1Image], path: str | Path) -> None:
+    """Write a composite transform as ITK's HDF5, float32, for ANTs.
+
+    Parameters
+    ----------
+    steps : in the order in which a point goes through them: matrices (4, 4), world to world, mm,
+        R A S; displacement fields (X, Y, Z, 1, 3), mm, L P S, as NIfTI.
+    path : file to write.
+    """
+    with h5py.File(path, 'w') as file:
+        group = file.create_group('TransformGroup')
+        _write_step(group, 0, 'CompositeTransform', None, None)
+        # ITK applies the last one first
+        for number, step in enumerate(reversed(steps), 1):
+            if isinstance(step, np.ndarray):
+                matrix = FLIP @ step @ FLIP
+                parameters = np.concatenate([matrix[:3, :3].ravel(), matrix[:3, 3]])
+                _write_step(group, number, 'AffineTransform', parameters, np.zeros(3))
+                continue
+            affine = FLIP @ step.affine
+            spacing = np.linalg.norm(affine[:3, :3], axis=0)
+            grid = [step.shape[:3], affine[:3, 3], spacing, (affine[:3, :3] / spacing).ravel()]
+            # x and then the component run fastest
+            shifts = np.asanyarray(step.dataobj, np.float32)[:, :, :, 0].transpose(2, 1, 0, 3)
+            _write_step(
+                group, number, 'DisplacementFieldTransform', shifts.ravel(), np.concatenate(grid)
+            )
+
+
+def _write_step(group: h5py.Group, number: int, kind: str, parameters, fixed) -> None:
+    step = group.create_group(str(number))
+    # ITK reads no strings in UTF-8
+    step.create_dataset(
+        'TransformType', data=[f'{kind}_float_3_3'], dtype=h5py.string_dtype('ascii')
+    )
+    if parameters is not None:
+        step.create_dataset(
+            'TransformParameters',
+            data=np.asarray(parameters, np.float32),
+            compression='gzip',
+            compression_opts=4,
+        )
+        step['TransformFixedParameters'] = np.asarray(fixed, np.float64)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
