@@ -12,7 +12,6 @@ FROM ${BASE}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3-venv \
     && apt-get clean && rm -rf /var/lib/apt/lists/*
-COPY --from=ants /opt/ants /opt/ants
 # Any user may run the image, with no home to write to: caches go to /tmp.
 ENV PATH=/opt/tumorreg/bin:/opt/ants/bin:$PATH \
     LD_LIBRARY_PATH=/opt/ants/lib \
@@ -33,10 +32,11 @@ ARG TORCH_INDEX=
 RUN python3 -m venv . \
     && pip install -c constraints.txt ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} torch \
     && find . -type d -name tests -prune -exec rm -r {} +
-COPY pyproject.toml setup.cfg README.md LICENSE src/
+COPY pyproject.toml setup.cfg src/
 COPY tumorreg_wf/__init__.py src/tumorreg_wf/
 RUN pip install -c constraints.txt ./src \
     && rm -r src && find . -type d -name tests -prune -exec rm -r {} +
+COPY --from=ants /opt/ants /opt/ants
 RUN --mount=type=bind,target=/src,rw pip install --no-deps --force-reinstall /src
 LABEL org.opencontainers.image.title="tumorreg" \
       org.opencontainers.image.description="Atlas registration of brain MR images with tumours" \
