@@ -1,41 +1,48 @@
 # docker build -t tumorreg .
-# docker run --rm --user "$(id -u):$(id -g)" -v /path/my_data:/data:ro -v /path/out:/out \
-#     -v /path/work:/work tumorreg /data /out participant -w /work
-#
-# TORCH_INDEX: a package index with the PyTorch build to use (CPU only, or another CUDA version);
-# empty takes the default index's build.
-ARG BASE=debian:bookworm-slim
+# docs/containers.md says what the arguments are for, how large the image is, and why.
+ARG BASE=debian:bookworm-20250520-slim@sha256:90522eeb7e5923ee2b871c639059537b30521272f10ca86fdbbbb2b75a8c40cd
+# An image with native ANTs in /opt/ants, as antsx/ants is; without one, antspyx is used.
+ARG ANTS=scratch
 
-FROM ${BASE} AS build
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3-venv \
-    && rm -rf /var/lib/apt/lists/*
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-WORKDIR /src
-RUN python3 -m venv /opt/tumorreg
-# PyTorch is by far the largest part: a layer of its own, kept when the source changes.
-COPY constraints.txt .
-ARG TORCH_INDEX=
-RUN /opt/tumorreg/bin/pip install -c constraints.txt \
-    ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} torch
-COPY . .
-RUN /opt/tumorreg/bin/pip install -c constraints.txt .
+FROM ${ANTS} AS ants
+# so that there is something to copy even where this is scratch
+COPY LICENSE /opt/ants/.keep
 
 FROM ${BASE}
-LABEL org.opencontainers.image.title="tumorreg" \
-      org.opencontainers.image.description="Atlas registration of brain MR images with tumours" \
-      org.opencontainers.image.licenses="Apache-2.0"
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 \
-    && rm -rf /var/lib/apt/lists/*
-COPY --from=build /opt/tumorreg /opt/tumorreg
+    && apt-get install --yes --no-install-recommends python3-venv \
+    && apt-get clean && rm -rf /var/lib/apt/lists/*
 # Any user may run the image, with no home to write to: caches go to /tmp.
-ENV PATH=/opt/tumorreg/bin:$PATH \
+ENV PATH=/opt/tumorreg/bin:/opt/ants/bin:$PATH \
+    LD_LIBRARY_PATH=/opt/ants/lib \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
     PYTHONNOUSERSITE=1 \
     NO_ET=1 \
     MPLCONFIGDIR=/tmp/tumorreg/matplotlib \
     NIPYPE_CONFIG_DIR=/tmp/tumorreg/nipype \
     TEMPLATEFLOW_HOME=/tmp/tumorreg/templateflow
+WORKDIR /opt/tumorreg
+# What is large and seldom changes comes first, in layers of its own: PyTorch, then the other packages.
+# Their tests stay out: an eighth of the image.
+COPY constraints.txt .
+# A package index with the PyTorch build to use (CPU alone, or another CUDA version); empty takes
+# the build of the default index.
+ARG TORCH_INDEX=
+RUN python3 -m venv . \
+    && pip install -c constraints.txt ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} torch \
+    && find . -type d -name tests -prune -exec rm -r {} +
+COPY pyproject.toml setup.cfg src/
+COPY tumorreg_wf/__init__.py src/tumorreg_wf/
+RUN pip install -c constraints.txt ./src \
+    && rm -r src && find . -type d -name tests -prune -exec rm -r {} +
+COPY --from=ants /opt/ants /opt/ants
+RUN --mount=type=bind,target=/src,rw pip install --no-deps --force-reinstall /src
+LABEL org.opencontainers.image.title="tumorreg" \
+      org.opencontainers.image.description="Atlas registration of brain MR images with tumours" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 1000:1000
 # The default of --work-dir is below the current folder, which must be one to write to.
 WORKDIR /tmp
 ENTRYPOINT ["tumorreg"]

@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test slow slurm docs dist clean
+.PHONY: demo test slow slurm container docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -25,6 +25,10 @@ slow: .venv/installed-test
 # as root, on Debian: installs and starts a SLURM of one node
 slurm: .venv/installed-test
 	$(BIN)/python -m pytest -m slurm -s tests/slurm
+
+# ENGINE: docker, or what takes the same arguments; BUILD: more options of the build. See docs/containers.md
+container:
+	ENGINE='$(ENGINE)' tests/container.sh $(BUILD)
 
 # Warnings are errors.
 docs: .venv/installed-docs

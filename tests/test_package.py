@@ -93,5 +93,7 @@ def test_import_loads_nothing_heavy():
     assert {'torch', 'nipype', 'bids', 'nibabel', 'numpy'}.isdisjoint(loaded)
 
 
-def test_citation_names_this_version():
+def test_citation_and_image_name_this_version():
     assert f'\nversion: {tumorreg_wf.__version__}\n' in (ROOT / 'CITATION.cff').read_text()
+    label = f'org.opencontainers.image.version="{tumorreg_wf.__version__}"'
+    assert label in (ROOT / 'Dockerfile').read_text()

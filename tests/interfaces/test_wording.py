@@ -33,7 +33,15 @@ def describe(regions=(), **changes):
 def test_sentence():
     assert describe([('dlPFC L 24', 30000), ('ant insula L 28', 12000), ('vFC L 33', 0)]) == (
         'Left frontal and insular, 42 ml, in one part, does not cross the midline, touches '
-        'dlPFC L 24 (30 ml) and ant insula L 28 (12 ml) of the atlas.'
+        'left dorsolateral prefrontal cortex (30 ml) and left anterior insula (12 ml) of the '
+        'atlas.'
+    )
+
+
+def test_regions_with_the_same_words_are_told_as_one():
+    text = describe([('vmPFC L 7', 20000), ('vmPFC L 11', 3000), ('thalamus L 47', 1000)])
+    assert text.endswith(
+        'left ventromedial prefrontal cortex (23 ml) and left thalamus (1.0 ml) of the atlas.'
     )
 
 
@@ -99,6 +107,9 @@ def test_every_region_of_the_default_atlas_has_a_lobe(tmp_path):
         *('frontal', 'parietal', 'temporal', 'occipital', 'insular', 'cingulate'),
         *('basal ganglia', 'thalamic', 'brainstem', 'cerebellar'),
     }
+    sides = {'L': 'left', 'R': 'right'}
+    for name, words in ((row['name'].split(), row['words'].split()) for row in rows):
+        assert sides.get(name[-2]) == (words[0] if words[0] in ('left', 'right') else None)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def test_frequency(tmp_path):
     assert '2 patients' in sidecar['Description']
     first = 'bids::sub-1/anat/sub-1_space-T_label-tumor_mask.nii.gz'
     assert sidecar['Sources'][0] == first and len(sidecar['Sources']) == 3
+    assert sidecar['SpatialReference'] == first
 
 
 def test_one_map_per_template(tmp_path):
@@ -211,6 +212,7 @@ def test_page_needs_no_network(cohort):
     assert not re.findall(r'(?:src|href)="(?!#|data:|\./)', html)
     assert 'aria-label="Tumour frequency in T. Slices at z' in html
     assert 'Missing' not in html
+    assert html.count('class="picture"') == 1  # black ground; the strips of dots need the page's
 
 
 def test_page_of_few(tmp_path):

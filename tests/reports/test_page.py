@@ -151,7 +151,14 @@ def test_titles_are_escaped(tmp_path):
 
 
 CHECKS = """<script>
-addEventListener('load', () => {
+addEventListener('load', async () => {
+  const load = element => new Promise(done => {
+    const picture = new Image();
+    picture.onload = picture.onerror = event => done(event.type);
+    picture.src = element.getAttribute('href');
+  });
+  const loaded = await Promise.all([...document.querySelectorAll('image')].map(load));
+  const wide = document.documentElement.scrollWidth > innerWidth;
   const hidden = [], figure = document.querySelector('.figure');
   const look = what => [...figure.querySelectorAll(what)].map(e => getComputedStyle(e).visibility);
   for (const kind of ['show0', 'show1', 'outlined']) {
@@ -165,7 +172,7 @@ addEventListener('load', () => {
     return [!button.hidden, getSelection().toString().trim().split('\\n')[0]];
   });
   console.error('a sign that errors are seen');
-  document.body.dataset.result = JSON.stringify({ hidden, moves, copied });
+  document.body.dataset.result = JSON.stringify({ loaded, wide, hidden, moves, copied });
 });
 </script>"""
 
@@ -177,6 +184,7 @@ def test_in_a_browser(page, tmp_path):
     command = [
         *(CHROMIUM, '--headless', '--no-sandbox', '--disable-gpu', '--enable-logging=stderr'),
         *(f'--user-data-dir={tmp_path / "chromium"}', '--virtual-time-budget=10000'),
+        '--window-size=390,844',  # a phone
         *('--dump-dom', page.as_uri()),
     ]
     environment = {**os.environ, 'HOME': str(tmp_path)}
@@ -184,6 +192,8 @@ def test_in_a_browser(page, tmp_path):
         command, capture_output=True, text=True, timeout=300, check=True, env=environment
     )
     result = json.loads(re.findall('data-result="([^"]*)"', done.stdout)[0].replace('&quot;', '"'))
+    assert result['loaded'] == ['load'] * 6
+    assert not result['wide']
     assert result['hidden'] == [
         ['visible', 'hidden', 'visible'],
         ['visible', 'visible', 'visible'],

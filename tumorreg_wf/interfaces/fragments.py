@@ -19,6 +19,7 @@ from nipype.interfaces.base import (
 from tumorreg_wf.interfaces.wording import (
     describe_quality,
     describe_tumor,
+    name_region,
     sort_touched,
     to_number,
 )
@@ -102,7 +103,8 @@ def read_tsv(path: str | Path) -> list[dict[str, str]]:
 
 def html_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:
     """Write a table, its text escaped; the first cell of a row is its heading."""
-    lines = ['<div class="table"><table>']
+    # wider than a phone, perhaps: then it can be moved sideways, by keys as well
+    lines = ['<div class="table" tabindex="0" role="group" aria-label="Table"><table>']
     if header:
         cells = ''.join(f'<th scope="col">{escape(cell)}</th>' for cell in header)
         lines.append(f'<thead><tr>{cells}</tr></thead>')
@@ -167,7 +169,7 @@ def regions_html(regions: Sequence[Mapping[str, str]]) -> str:
         return '<p>The tumour touches no region of the atlas.</p>'
     rows = [
         (
-            row['name'],
+            _name_and_words(row['name']),
             row['hemisphere'],
             f'{to_number(row["volume_mm3"]) / 1000:.2f}',
             f'{to_number(row["tumor_mm3"]) / 1000:.2f}',
@@ -179,3 +181,8 @@ def regions_html(regions: Sequence[Mapping[str, str]]) -> str:
     rest = len(touched) - len(rows)
     more = f'<p>{rest} more regions are in the table on disk.</p>' if rest else ''
     return html_table(rows, header) + more
+
+
+def _name_and_words(name: str) -> str:
+    words = name_region(name)
+    return name if words == name else f'{words} ({name})'

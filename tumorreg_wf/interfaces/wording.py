@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
@@ -84,13 +86,13 @@ def _describe_regions(regions: Sequence[Mapping[str, str]]) -> str:
     touched = sort_touched(regions)
     if not touched:
         return 'no region of the atlas'
+    volumes: Counter[str] = Counter()
+    for row in touched:
+        volumes[name_region(row['name'])] += to_number(row['tumor_mm3'])
     named = join_words(
-        [
-            f'{row["name"]} ({format_volume(to_number(row["tumor_mm3"]))})'
-            for row in touched[:MOST_NAMED]
-        ]
+        [f'{name} ({format_volume(volume)})' for name, volume in volumes.most_common(MOST_NAMED)]
     )
-    if len(touched) <= MOST_NAMED:
+    if len(volumes) <= MOST_NAMED:
         return f'{named} of the atlas'
     return f'{len(touched)} regions of the atlas, most of all {named}'
 
@@ -109,19 +111,34 @@ def find_lobes(regions: Sequence[Mapping[str, str]], volume: float) -> list[str]
     regions : rows of ``atlas-<A>_desc-tumor_morph.tsv``.
     volume : of the tumour, mm^3.
     """
-    table = files('tumorreg_wf') / 'data' / 'atlas-Dosenbach2010_lobes.tsv'
-    rows = csv.DictReader(table.read_text(encoding='utf-8').splitlines(), delimiter='\t')
-    lobe_of = {row['name']: row['lobe'] for row in rows}
+    known = _read_default_atlas()
     found: dict[str, float] = {}
     for row in regions:
-        if row['name'] in lobe_of:
-            lobe = lobe_of[row['name']]
+        if row['name'] in known:
+            lobe = known[row['name']]['lobe']
             found[lobe] = found.get(lobe, 0) + to_number(row['tumor_mm3'])
     total = sum(found.values())
     if total == 0 or total < LABELLED * volume:
         return []
     largest = sorted(found, key=lambda lobe: found[lobe], reverse=True)
     return [lobe for lobe in largest if found[lobe] >= SMALLEST_SHARE * total]
+
+
+def name_region(name: str) -> str:
+    """Write the name of a region out; 'vmPFC L 7' is 'left ventromedial prefrontal cortex'.
+
+    Names of atlases other than the default one stay as they are.
+    """
+    known = _read_default_atlas()
+    return known[name]['words'] if name in known else name
+
+
+@cache
+def _read_default_atlas() -> dict[str, dict[str, str]]:
+    """Read the lobe and the written-out name of each region of the default atlas, by name."""
+    table = files('tumorreg_wf') / 'data' / 'atlas-Dosenbach2010_lobes.tsv'
+    lines = table.read_text(encoding='utf-8').splitlines()
+    return {row['name']: row for row in csv.DictReader(lines, delimiter='\t')}
 
 
 def join_words(words: Sequence[str]) -> str:

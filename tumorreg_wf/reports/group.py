@@ -232,14 +232,15 @@ def write_map(tumor_map: TumorMap, out_dir: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     frequency = tumor_map.frequency
     save_like(np.asanyarray(frequency.dataobj), frequency, path)
-    sidecar: dict[str, object] = {
+    sources = [f'bids::{mask.relative_to(out_dir).as_posix()}' for mask in tumor_map.masks]
+    # a template that came with tumorreg has no address; a mask on its grid has
+    first = _read_dictionary(Path(str(tumor_map.masks[0]).replace('.nii.gz', '.json')))
+    sidecar = {
         'Description': f'Part of {tumor_map.patients} patients with a tumour in the voxel; '
         'sessions of a patient share its part.',
-        'Sources': [f'bids::{mask.relative_to(out_dir).as_posix()}' for mask in tumor_map.masks],
+        'Sources': sources,
+        'SpatialReference': first.get('SpatialReference', sources[0]),
     }
-    reference = _read_dictionary(Path(str(tumor_map.masks[0]).replace('.nii.gz', '.json')))
-    if 'SpatialReference' in reference:
-        sidecar['SpatialReference'] = reference['SpatialReference']
     text = json.dumps(sidecar, indent=1) + '\n'
     Path(str(path).replace('.nii.gz', '.json')).write_text(text, encoding='utf-8')
     return path

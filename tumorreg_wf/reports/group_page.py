@@ -140,7 +140,7 @@ def _distribution(group: pd.DataFrame, measure: str) -> Part:
 
 
 def plot_distribution(group: pd.DataFrame, measure: str) -> str:
-    """Draw a dot per T1w on a line, those that stand out in colour and named; SVG for a page."""
+    """Draw a dot per T1w on a line, those that stand out in colour and named; part of a page."""
     values = pd.to_numeric(group[measure], errors='coerce')
     if values.notna().sum() == 0:
         return '<p>Not measured.</p>'
@@ -167,10 +167,10 @@ def plot_distribution(group: pd.DataFrame, measure: str) -> str:
     )
     aria = escape(f'{TITLES[measure]}: {text}')
     return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" width="100%" style="max-width: 34rem" role="img" '
-        f'aria-label="{aria}" fill="currentColor" font-size="13">'
+        f'<div><svg viewBox="0 0 {WIDTH} {HEIGHT}" width="100%" style="max-width: 34rem" '
+        f'role="img" aria-label="{aria}" fill="currentColor" font-size="13">'
         f'<line x1="12" x2="{WIDTH - 12}" y1="{HEIGHT - 22}" y2="{HEIGHT - 22}" '
-        f'stroke="currentColor"/>{ends}{"".join(dots)}</svg>'
+        f'stroke="currentColor"/>{ends}{"".join(dots)}</svg></div>'
         f'<p>{text}.{f" Stands out: {escape(named)}." if named else ""}</p>'
     )
 
