@@ -45,6 +45,7 @@ class TestSegmentationSlabs:
         assert (t1w | flair).all()
 
     def test_some_tumors_show_in_one_image_alone(self, patient, monkeypatch):
+        monkeypatch.setattr('tumorreg_wf.training.batches.GRAFTED', 0)
         monkeypatch.setattr(
             'tumorreg_wf.training.batches.augment', lambda channel, brain, rng: channel
         )

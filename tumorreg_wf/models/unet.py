@@ -120,22 +120,31 @@ class SlabUNet(nn.Module):
         return unfold(self.head(x))
 
 
-class SlabUNetEnsemble(nn.Module):
-    """Several :class:`SlabUNet`, trained apart, whose logits are averaged.
+class UNetEnsemble(nn.Module):
+    """Several networks of this module, trained apart, whose logits are averaged.
 
     Parameters
     ----------
-    members : how many.
-    config : keyword arguments of each.
+    members : pairs of the name and the keyword arguments of each. The first sees all the slices
+        that any other does.
     """
 
     dimensions = 2
 
-    def __init__(self, members: int = 3, **config) -> None:
+    def __init__(self, members: Sequence[tuple[str, dict]]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(SlabUNet(**config) for _ in range(members))
+        kinds: dict[str, type[nn.Module]] = {'UNet': UNet, 'SlabUNet': SlabUNet}
+        self.members = nn.ModuleList(kinds[name](**config) for name, config in members)
         self.offsets = self.members[0].offsets
+        self.seen = [
+            [self.offsets.index(offset) for offset in member.offsets] for member in self.members
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map slabs (N, 2 K, H, W) to mean logits (N, 1, H, W)."""
-        return torch.stack([member(x) for member in self.members]).mean(0)
+        x = x.unflatten(1, (2, len(self.offsets)))
+        logits = [
+            member(x[:, :, seen].flatten(1, 2))
+            for member, seen in zip(self.members, self.seen, strict=True)
+        ]
+        return torch.stack(logits).mean(0)
