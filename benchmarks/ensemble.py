@@ -1,6 +1,7 @@
 """Join segmentation weights: ensemble.py NAME OUT WEIGHTS [WEIGHTS ...]
 
 WEIGHTS are what ``--segmentation-weights`` takes; the first sees all the slices that any other does.
+Those with ``+FLAIR`` after their name are used only where there is a FLAIR.
 """
 
 import json
@@ -12,13 +13,17 @@ from tumorreg_wf.models.unet import UNetEnsemble
 from tumorreg_wf.weights import find_weights
 
 name, out, *sources = sys.argv[1:]
-weights = [find_weights('segmentation', source) for source in sources]
+weights = [find_weights('segmentation', source.removesuffix('+FLAIR')) for source in sources]
 spacing = weights[0].spacing
 assert all(one.spacing == spacing for one in weights), 'weights of unlike voxels'
-config = {'members': [(one.architecture, one.config) for one in weights]}
+members: list[dict] = [{'network': one.architecture, **one.config} for one in weights]
+for member, source in zip(members, sources, strict=True):
+    if source.endswith('+FLAIR'):
+        member['needs_flair'] = True
+config = {'members': members}
 network = UNetEnsemble(**config)
-for member, one in zip(network.members, weights, strict=True):
-    member.load_state_dict(load_network(one).state_dict())
+for part, one in zip(network.members, weights, strict=True):
+    part.load_state_dict(load_network(one).state_dict())
 Path(out).mkdir(parents=True, exist_ok=True)
 save_network(
     network,

@@ -88,10 +88,13 @@ class TestSlabs:
     def test_an_ensemble_is_the_mean_of_its_members(self):
         torch.manual_seed(0)
         config = {'width': 4, 'levels': 2}
-        ensemble = UNetEnsemble([('SlabUNet', config), ('UNet', config)]).eval()
-        slab = torch.randn(1, 10, 16, 16)
-        one = ensemble.members[0](slab)
-        other = ensemble.members[1](slab[:, [2, 7]])  # sees the middle slices alone
+        kinds = [{'network': 'SlabUNet'}, {'network': 'UNet', 'needs_flair': True}]
+        ensemble = UNetEnsemble([config | kind for kind in kinds]).eval()
+        slabs = torch.randn(2, 10, 16, 16)
+        slabs[1, 5:] = 0  # no FLAIR
+        one = ensemble.members[0](slabs)
+        other = ensemble.members[1](slabs[:, [2, 7]])  # sees the middle slices alone
         assert (one - other).abs().max() > 1e-3
-        torch.testing.assert_close(ensemble(slab), (one + other) / 2)
+        torch.testing.assert_close(ensemble(slabs)[0], (one + other)[0] / 2)
+        torch.testing.assert_close(ensemble(slabs)[1], one[1])
         assert ensemble.offsets == SlabUNet().offsets
