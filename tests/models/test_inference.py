@@ -11,6 +11,7 @@ from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.models.inference import (
     ARCHITECTURES,
     EDGE,
+    VIEWS,
     inpaint,
     load_network,
     save_network,
@@ -153,8 +154,9 @@ class TestSegment:
         assert seen[0].shape[1] == 2 * slices
         assert not any(batch[:, slices:].any() for batch in seen)
 
-    def test_slices_are_padded_and_put_back(self, patient):
+    def test_slices_are_padded_and_put_back(self, patient, monkeypatch):
         """A network that gives its input back, against the same by hand."""
+        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [(1.0, False)])
         t1w = array(patient['t1w'])
 
         class Echo(nn.Module):
@@ -173,8 +175,9 @@ class TestSegment:
         assert len(slices) % 8  # the last batch is not full
         np.testing.assert_allclose(probability[..., slices][inside], expected[inside], atol=1e-5)
 
-    def test_both_orientations_are_averaged(self, patient):
+    def test_both_orientations_are_averaged(self, patient, monkeypatch):
         """A network that tells left from right, against the same by hand."""
+        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [(1.0, False), (1.0, True)])
 
         class Ramp(nn.Module):
             offsets = (0,)
@@ -193,8 +196,29 @@ class TestSegment:
         ]
         assert np.median(difference) < 0.01
 
-    def test_neighbours_are_where_the_network_wants_them(self, patient):
+    @pytest.mark.parametrize('view', VIEWS)
+    def test_a_view_finds_what_is_there_where_it_is(self, patient, monkeypatch, view):
+        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [view])
+        images = [patient[key] for key in ('t1w', 'flair', 'brain')]
+        _, mask = segment(Bright(), *images, spacing=2)
+        assert dice(mask, array(patient['tumor']) > 0) > 0.85
+
+    def test_views_differ_in_size(self, patient, monkeypatch):
+        seen = []
+        monkeypatch.setattr('tumorreg_wf.models.inference.SIZE_MULTIPLE', 1)
+
+        class Watching(Bright):
+            def forward(self, x):
+                seen.append(x.shape[-1])
+                return super().forward(x)
+
+        segment(Watching(), patient['t1w'], patient['flair'], patient['brain'], spacing=2)
+        full = seen[0]
+        assert sorted(set(seen)) == [round(0.87 * full), full, round(1.15 * full)]
+
+    def test_neighbours_are_where_the_network_wants_them(self, patient, monkeypatch):
         """2 mm up and 4 mm down, in voxels of 2 mm, of both modalities."""
+        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [(1.0, False)])
         seen = []
 
         class Watching(nn.Module):
@@ -206,8 +230,7 @@ class TestSegment:
 
         flair = like(2 * array(patient['t1w']), patient['t1w'])
         segment(Watching(), patient['t1w'], flair, patient['brain'], spacing=2)
-        slabs = torch.cat(seen)
-        straight = slabs[len(slabs) // 2 :]
+        straight = torch.cat(seen)
         below, here, above = straight[:, :3].unbind(1)
         torch.testing.assert_close(below[2:], here[:-2])
         torch.testing.assert_close(above[:-1], here[1:])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tumorreg_wf.models.unet import SlabUNet, SlabUNetEnsemble, UNet
+from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
 
 
 @pytest.fixture
@@ -87,9 +87,14 @@ class TestSlabs:
     @torch.no_grad()
     def test_an_ensemble_is_the_mean_of_its_members(self):
         torch.manual_seed(0)
-        ensemble = SlabUNetEnsemble(2, width=4, levels=2).eval()
-        slab = torch.randn(1, 10, 16, 16)
-        one, other = (member(slab) for member in ensemble.members)
+        config = {'width': 4, 'levels': 2}
+        kinds = [{'network': 'SlabUNet'}, {'network': 'UNet', 'needs_flair': True}]
+        ensemble = UNetEnsemble([config | kind for kind in kinds]).eval()
+        slabs = torch.randn(2, 10, 16, 16)
+        slabs[1, 5:] = 0  # no FLAIR
+        one = ensemble.members[0](slabs)
+        other = ensemble.members[1](slabs[:, [2, 7]])  # sees the middle slices alone
         assert (one - other).abs().max() > 1e-3
-        torch.testing.assert_close(ensemble(slab), (one + other) / 2)
+        torch.testing.assert_close(ensemble(slabs)[0], (one + other)[0] / 2)
+        torch.testing.assert_close(ensemble(slabs)[1], one[1])
         assert ensemble.offsets == SlabUNet().offsets

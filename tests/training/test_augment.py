@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from tumorreg_wf.training.augment import augment, fade, random_affine, random_matrix, sample
+from tumorreg_wf.training.augment import (
+    augment,
+    fade,
+    graft,
+    random_affine,
+    random_matrix,
+    sample,
+)
 
 
 class Scripted:
@@ -218,3 +225,16 @@ def test_faded_tumor():
     assert torch.equal(faded[:, :2], channel[:, :2])
     assert torch.equal(fade(channel, tumor, brain, 1.0), channel)
     assert torch.equal(fade(channel, torch.zeros_like(tumor), brain, 0.5), channel)
+
+
+def test_grafted_tumor():
+    brain = torch.ones(2, 12, 12, dtype=torch.bool)
+    brain[:, :, 8:] = False
+    tumor = torch.zeros(2, 12, 12)
+    tumor[:, 3:9, 3:9] = 1
+    channel, donor = brain * 1.0, brain * 1.0 + 2 * tumor
+    grafted = graft(channel, donor, tumor, brain)
+    assert (grafted[:, 4:8, 4:8] == 3).all()
+    assert ((grafted[:, 3, 4:7] > 1) & (grafted[:, 3, 4:7] < 3)).all()
+    assert torch.equal(grafted[:, :2], channel[:, :2])
+    assert not grafted[~brain].any()

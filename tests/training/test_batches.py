@@ -45,10 +45,13 @@ class TestSegmentationSlabs:
         assert (t1w | flair).all()
 
     def test_some_tumors_show_in_one_image_alone(self, patient, monkeypatch):
+        monkeypatch.setattr('tumorreg_wf.training.batches.GRAFTED', 0)
         monkeypatch.setattr(
             'tumorreg_wf.training.batches.augment', lambda channel, brain, rng: channel
         )
-        batches = SegmentationSlabs([([patient], 1)], offsets=[0], size=(40, 64), batch=80)
+        grey = np.where(patient.tumor, -2, np.where(patient.brain, 0.5, 0)).astype(np.float16)
+        clear = Case('sub-c', grey, -grey, patient.tumor, patient.brain)
+        batches = SegmentationSlabs([([clear], 1)], offsets=[0], size=(40, 64), batch=80)
         images, targets = batches(np.random.default_rng(0))
         contrasts = []
         for image, (target,) in zip(images, targets):
@@ -59,7 +62,8 @@ class TestSegmentationSlabs:
         assert ((t1w < 0.5) & (flair > 0.7)).any() and ((flair < 0.5) & (t1w > 0.7)).any()
         assert not ((t1w < 0.5) & (flair < 0.5)).any()
 
-    def test_patients_without_flair_and_simulated_ones(self, healthy, patient):
+    def test_patients_without_flair_and_simulated_ones(self, healthy, patient, monkeypatch):
+        monkeypatch.setattr('tumorreg_wf.training.batches.GRAFTED', 0)
         groups = [([healthy], 0.5), ([], 0.3), ([patient], 0.5)]
         batches = SegmentationSlabs(groups, offsets=[0], size=(32, 32), batch=60)
         images, targets = batches(np.random.default_rng(0))
@@ -67,6 +71,31 @@ class TestSegmentationSlabs:
         assert 8 < with_tumor.sum() < 36
         assert 10 < with_flair.sum() < 36
         assert not (with_tumor & ~with_flair).all()
+
+    def test_a_healthy_brain_gets_the_tumor_of_a_patient(self, healthy, patient, monkeypatch):
+        monkeypatch.setattr('tumorreg_wf.training.batches.GRAFTED', 1)
+        monkeypatch.setattr('tumorreg_wf.training.batches.FADED', 0)
+        monkeypatch.setattr(
+            'tumorreg_wf.training.batches.augment', lambda channel, brain, rng: channel
+        )
+        marked = Case('sub-m', np.where(patient.tumor, 9, 0 * patient.t1w), patient.flair,
+                      patient.tumor, patient.brain)  # fmt: skip
+        groups = [([healthy], 1), ([marked], 1e-9)]
+        batches = SegmentationSlabs(groups, offsets=[0], size=(40, 64), batch=20)
+        images, targets = batches(np.random.default_rng(0))
+        tumor = targets[:, 0] > 0
+        assert tumor.any(dim=(1, 2)).sum() > 10 and not images[:, 1].any()
+        assert images[:, 0][tumor].mean() > 6
+        assert images[:, 0][~tumor].abs().mean() < 1
+
+    def test_patients_without_flair_lend_to_those_without(self, healthy, patient, monkeypatch):
+        monkeypatch.setattr('tumorreg_wf.training.batches.GRAFTED', 1)
+        alone = Case('sub-a', patient.t1w, None, patient.tumor, patient.brain)
+        whole = Case('sub-w', patient.t1w, patient.flair, healthy.tumor, patient.brain)
+        groups = [([whole], 1), ([alone], 1e-9)]
+        batches = SegmentationSlabs(groups, offsets=[0], size=(40, 64), batch=10)
+        _, targets = batches(np.random.default_rng(0))
+        assert not targets.any()
 
     def test_the_generator_decides(self, patient):
         batches = SegmentationSlabs([([patient], 1)], offsets=[-1, 0], size=(32, 32), batch=2)

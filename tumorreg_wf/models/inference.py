@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nb
@@ -24,13 +25,13 @@ from tumorreg_wf.images import (
 from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
 from tumorreg_wf.models.seam import close_seam
-from tumorreg_wf.models.unet import SlabUNet, SlabUNetEnsemble, UNet
+from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
 from tumorreg_wf.symmetry import fit_mirror, mirror
 from tumorreg_wf.weights import Weights
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     network.__name__: network
-    for network in (UNet, SlabUNet, SlabUNetEnsemble, PConvNet, PConvUNet3D)
+    for network in (UNet, SlabUNet, UNetEnsemble, PConvNet, PConvUNet3D)
 }
 
 #: How networks over slices and over volumes are fastest.
@@ -41,6 +42,10 @@ SIZE_MULTIPLE = 32
 
 #: Slices in one forward pass; bounds memory.
 BATCH = 8
+
+#: How slices are shown to a network: in-plane zoom, and whether left and right are exchanged. The
+#: mean over all is surer than any one.
+VIEWS = ((1.0, False), (1.0, True), (0.87, False), (1.15, True))
 
 #: Pieces of tumour smaller than this are taken for noise, mm^3.
 SMALLEST_TUMOR = 500.0
@@ -125,10 +130,8 @@ def segment(
     offsets = np.rint(np.array(network.offsets) / spacing).astype(int)
     slabs = np.stack([neighbours(volume, k, offsets) for k in range(volume.shape[-1])])
     slabs = torch.from_numpy(slabs.reshape(len(slabs), -1, *volume.shape[1:3]))
-    # the mean over both left-right orientations is surer than either
-    flipped = _run_slices(network, [slabs.flip(2)], device).flip(2)
-    found = (_run_slices(network, [slabs], device) + flipped)[:, 0] / 2
-    found = torch.sigmoid(found)
+    logits = sum(_run_view(network, slabs, *view, device) for view in VIEWS) / len(VIEWS)
+    found = torch.sigmoid(logits[:, 0])
     # tumours are smooth from slice to slice
     padded = torch.cat([found[:1], found, found[-1:]])
     found = 0.25 * padded[:-2] + 0.5 * found + 0.25 * padded[2:]
@@ -280,6 +283,22 @@ def _run_volume(network: nn.Module, inputs: list[np.ndarray], device: str) -> np
     flipped = network(*(array.flip(2) for array in batch)).flip(2)
     result = ((network(*batch) + flipped) / 2)[0, 0].cpu().numpy()
     return result[tuple(slice(length) for length in size)]
+
+
+def _run_view(
+    network: nn.Module, slices: torch.Tensor, zoom: float, mirrored: bool, device: str
+) -> torch.Tensor:
+    """Run a network over a view of slices (N, C, H, W); logits (N, 1, H, W) of the slices."""
+    size = slices.shape[-2:]
+    seen = _resize(slices, [max(1, round(zoom * length)) for length in size])
+    found = _resize(_run_slices(network, [seen.flip(2) if mirrored else seen], device), size)
+    return found.flip(2) if mirrored else found
+
+
+def _resize(slices: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    if tuple(slices.shape[-2:]) == tuple(size):
+        return slices
+    return nn.functional.interpolate(slices, tuple(size), mode='bilinear', align_corners=False)
 
 
 @torch.inference_mode()

@@ -120,22 +120,36 @@ class SlabUNet(nn.Module):
         return unfold(self.head(x))
 
 
-class SlabUNetEnsemble(nn.Module):
-    """Several :class:`SlabUNet`, trained apart, whose logits are averaged.
+class UNetEnsemble(nn.Module):
+    """Several networks of this module, trained apart, whose logits are averaged.
 
     Parameters
     ----------
-    members : how many.
-    config : keyword arguments of each.
+    members : the ``network`` of each by name, and its keyword arguments; one that
+        ``needs_flair`` is not asked about slabs without. The first needs none, and sees all the
+        slices that any other does.
     """
 
     dimensions = 2
 
-    def __init__(self, members: int = 3, **config) -> None:
+    def __init__(self, members: Sequence[dict]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(SlabUNet(**config) for _ in range(members))
+        kinds: dict[str, type[nn.Module]] = {'UNet': UNet, 'SlabUNet': SlabUNet}
+        configs = [dict(member) for member in members]
+        self.needs_flair = [config.pop('needs_flair', False) for config in configs]
+        self.members = nn.ModuleList(kinds[config.pop('network')](**config) for config in configs)
         self.offsets = self.members[0].offsets
 
     def forward(self, x: Tensor) -> Tensor:
         """Map slabs (N, 2 K, H, W) to mean logits (N, 1, H, W)."""
-        return torch.stack([member(x) for member in self.members]).mean(0)
+        x = x.unflatten(1, (2, len(self.offsets)))
+        with_flair = x[:, 1].flatten(1).any(1)
+        total = torch.zeros_like(x[:, 0, :1])
+        count = torch.zeros_like(total)
+        for member, needs_flair in zip(self.members, self.needs_flair, strict=True):
+            asked = with_flair if needs_flair else torch.ones_like(with_flair)
+            if asked.any():
+                seen = [self.offsets.index(offset) for offset in member.offsets]
+                total[asked] += member(x[asked][:, :, seen].flatten(1, 2))
+                count[asked] += 1
+        return total / count

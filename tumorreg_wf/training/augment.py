@@ -166,5 +166,18 @@ def fade(channel: Tensor, tumor: Tensor, brain: Tensor, keep: float) -> Tensor:
     return channel - (1 - keep) * difference * soft
 
 
+def graft(channel: Tensor, donor: Tensor, tumor: Tensor, brain: Tensor) -> Tensor:
+    """Lay the tumour of another brain into this one, with a soft edge.
+
+    Parameters
+    ----------
+    channel, donor : normalised slices (K, H, W) of this brain and of the other.
+    tumor : the other's tumour, the same shape, in [0, 1].
+    brain : boolean, where both have brain.
+    """
+    soft = F.avg_pool2d(tumor[:, None], 3, stride=1, padding=1)[:, 0] * brain
+    return channel + soft * (donor - channel)
+
+
 def _resize(volume: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(volume, size, mode='trilinear', align_corners=False)

@@ -13,7 +13,14 @@ from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.models.inference import neighbours
 from tumorreg_wf.shapes import deep_voxels, place_shape
 from tumorreg_wf.symmetry import fit_mirror
-from tumorreg_wf.training.augment import augment, fade, random_affine, random_matrix, sample
+from tumorreg_wf.training.augment import (
+    augment,
+    fade,
+    graft,
+    random_affine,
+    random_matrix,
+    sample,
+)
 from tumorreg_wf.training.datasets import Case
 
 #: A FLAIR is taken away as often as this, so that a T1w alone has to do; and the T1w, so that
@@ -23,6 +30,10 @@ WITHOUT_FLAIR, WITHOUT_T1W = 0.3, 0.1
 #: A tumour is made to stand out less in one of the images as often as this: some show in the
 #: FLAIR or in the T1w alone.
 FADED = 0.4
+
+#: A brain gets the tumour of another patient as well as often as this: few tumours in few
+#: brains become many in many.
+GRAFTED = 0.35
 
 #: Holes in slices have at least this many pixels.
 SMALLEST_HOLE = 50
@@ -72,6 +83,7 @@ class SegmentationSlabs(Batches):
         self.groups = [cases for cases, share in groups if cases and share]
         shares = np.array([share for cases, share in groups if cases and share])
         self.shares = shares / shares.sum()
+        self.donors = [case for cases in self.groups for case in cases if case.tumor.any()]
         self.offsets, self.size, self.batch = np.array(offsets), size, batch
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -79,23 +91,43 @@ class SegmentationSlabs(Batches):
         case = cases[rng.integers(len(cases))]
         wanted = case.tumor if rng.random() < 0.7 and case.tumor.any() else case.brain
         slices = np.flatnonzero(wanted.any(axis=(0, 1)))
-        k = slices[rng.integers(len(slices))]
-        volumes = {0: case.t1w}
+        volumes = {0: case.t1w} if case.flair is None else {0: case.t1w, 1: case.flair}
+        *slabs, tumor = self._view(case, list(volumes.values()), slices[rng.integers(len(slices))], rng)
+        if rng.random() < GRAFTED:
+            slabs, tumor = self._graft(slabs, tumor, list(volumes), rng)
         if case.flair is not None:
             seen = rng.choice(3, p=[WITHOUT_FLAIR, WITHOUT_T1W, 1 - WITHOUT_FLAIR - WITHOUT_T1W])
-            volumes = [{0: case.t1w}, {1: case.flair}, {0: case.t1w, 1: case.flair}][seen]
-        slabs = [neighbours(volume, k, self.offsets) for volume in (*volumes.values(), case.tumor)]
+            volumes = [[0], [1], [0, 1]][seen]
+            slabs = [slabs[channel] for channel in volumes]
         count = len(self.offsets)
-        sampled = random_affine(np.concatenate(slabs), None, self.size, rng).split(count)
-        tumor = sampled[-1]
-        faded = rng.integers(len(volumes)) if rng.random() < FADED else None
+        faded = rng.integers(len(slabs)) if rng.random() < FADED else None
         image = torch.zeros(2 * count, *self.size)
-        for number, (channel, slab) in enumerate(zip(volumes, sampled[:-1], strict=True)):
+        for number, (channel, slab) in enumerate(zip(volumes, slabs, strict=True)):
             brain = slab != 0
             if number == faded:  # where nothing else shows the tumour, something of it stays
-                slab = fade(slab, tumor, brain, rng.uniform(0.5 if len(volumes) == 1 else 0, 1))
+                slab = fade(slab, tumor, brain, rng.uniform(0.5 if len(slabs) == 1 else 0, 1))
             image[channel * count : (channel + 1) * count] = augment(slab, brain, rng)
         return image, (tumor[self.offsets == 0] >= 0.5).float()
+
+    def _view(self, case: Case, volumes, k: int, rng: np.random.Generator) -> list[Tensor]:
+        """Slabs (K, H, W) about the k-th slice of volumes and tumour, in a random view."""
+        slabs = [neighbours(volume, k, self.offsets) for volume in (*volumes, case.tumor)]
+        count = len(self.offsets)
+        return list(random_affine(np.concatenate(slabs), None, self.size, rng).split(count))
+
+    def _graft(
+        self, slabs: list[Tensor], tumor: Tensor, channels: list[int], rng: np.random.Generator
+    ) -> tuple[list[Tensor], Tensor]:
+        """Add a tumour of another patient who has all the images."""
+        donor = self.donors[rng.integers(len(self.donors))]
+        if donor.flair is None and 1 in channels:
+            return slabs, tumor
+        slices = np.flatnonzero(donor.tumor.any(axis=(0, 1)))
+        volumes = [donor.flair if channel else donor.t1w for channel in channels]
+        *lent, other = self._view(donor, volumes, slices[rng.integers(len(slices))], rng)
+        brain = (slabs[0] != 0) & (lent[0] != 0)
+        slabs = [graft(slab, one, other, brain) for slab, one in zip(slabs, lent, strict=True)]
+        return slabs, torch.maximum(tumor, other * brain)
 
 
 class InpaintingBatches(Batches):
