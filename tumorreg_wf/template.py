@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import write_aside
 from tumorreg_wf.images import load_image, resample, save_like
 from tumorreg_wf.measures import read_lut
 
@@ -153,7 +153,7 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
         else:
             labels = resample(load_image(atlas), image, order=0).get_fdata()
             _save(labels.astype(np.int16), image, paths.atlas)
-            read_lut(_table_of(atlas)).to_csv(paths.atlas_lut, sep='\t', index=False)
+            _write_lut(read_lut(_table_of(atlas)), paths.atlas_lut)
     return paths
 
 
@@ -206,9 +206,8 @@ def _write(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, tissues: n
 
 
 def _save(data: np.ndarray, like: nb.Nifti1Image, path: Path) -> None:
-    part = path.with_name(f'.{os.getpid()}_{path.name}')
-    save_like(data, like, part)
-    os.replace(part, path)  # two runs may share the folder
+    with write_aside(path) as part:  # two runs may share the folder
+        save_like(data, like, part)
 
 
 def tissues_by_intensity(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -257,11 +256,17 @@ def _write_seed_atlas(paths: Template, image: nb.Nifti1Image) -> None:
         f'{str(label).rsplit(" ", 1)[0]} {side} {index}'
         for index, (label, side) in enumerate(zip(seeds.labels, sides, strict=True), 1)
     ]
-    pd.DataFrame(
+    lut = pd.DataFrame(
         {
             'index': np.arange(1, len(points) + 1),
             'name': names,
             'hemisphere': sides,
             'network': list(seeds.networks),
         }
-    ).to_csv(paths.atlas_lut, sep='\t', index=False)
+    )
+    _write_lut(lut, paths.atlas_lut)
+
+
+def _write_lut(lut: pd.DataFrame, path: Path) -> None:
+    with write_aside(path) as part:  # with it the template counts as complete
+        lut.to_csv(part, sep='\t', index=False)

@@ -13,7 +13,8 @@ ADVICE = (
         'The GPU could not do it. Try --device cpu, or a GPU that nobody else uses.',
     ),
     (
-        r'exit code (-9|137)\b|code (-9|137)\b|MemoryError|bad_alloc|cannot allocate memory',
+        r'exit code (-9|137)\b|code (-9|137)\b|MemoryError|bad_alloc|cannot allocate memory|'
+        r'killed from outside',
         'Most often there was too little memory. Give --mem and a lower --nprocs, or ask the '
         'scheduler for more memory.',
     ),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +31,7 @@ from tumorreg_wf.cli.plugins import (
     runs_elsewhere,
 )
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import hold, remove_parts, write_text
 from tumorreg_wf.settings import Settings
 
 FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
@@ -63,18 +66,36 @@ def main(argv: list[str] | None = None) -> int:
             device = resolve_device(opts.device, elsewhere=runs_elsewhere(plugin))
             settings = make_settings(opts, device)
             participants = _check_arguments(settings, opts)
-            run = partial(_run, settings, participants, opts, plugin, plugin_args)
+            run = partial(_run_alone, settings, participants, opts, plugin, plugin_args)
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
         return WRONG_ARGUMENTS
     try:
-        return run()
+        with stopped_by_sigterm():
+            return run()
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
+        return FAILED
+    except OSError as error:  # a full disk, or one that went away
+        print(f'tumorreg: error: {error.filename}: {error.strerror}.', file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print('tumorreg: interrupted; the same command goes on from here.', file=sys.stderr)
         return FAILED
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, as schedulers and containers send it, do what Ctrl-C does."""
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
@@ -129,6 +150,16 @@ def resolve_device(device: str, *, elsewhere: bool = False) -> str:
     return f'cuda:{number}'
 
 
+def _run_alone(settings: Settings, participants: list[str], *rest) -> int:
+    """Run while no other run is at these participants, in neither folder."""
+    logs = settings.out_dir / 'logs'
+    logs.mkdir(exist_ok=True)
+    with hold(logs, participants), hold(settings.work_dir, participants):
+        for participant in participants:
+            remove_parts(settings.out_dir / f'sub-{participant}')
+        return _run(settings, participants, *rest)
+
+
 def _run(
     settings: Settings,
     participants: list[str],
@@ -138,7 +169,6 @@ def _run(
 ) -> int:
     run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
     logs = settings.out_dir / 'logs'
-    logs.mkdir(exist_ok=True)
     console = Console(logs / f'{run_uuid}.log', opts.verbose)
     console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
     queued = runs_elsewhere(plugin)
@@ -170,7 +200,7 @@ def _run(
         return _tell(failures, participants, console)
 
     if anatomies and not opts.reports_only:
-        (logs / f'{run_uuid}.json').write_text(settings.to_json())
+        write_text(logs / f'{run_uuid}.json', settings.to_json())
         progress = Progress(console, workflow, anatomies, queued=queued)
         timings = progress.timings
         if plugin in SUBMIT_ONLY:
@@ -197,6 +227,8 @@ def _run(
         for anatomy in anatomies:
             if anatomy.subject not in progress.finished:
                 failures.setdefault(anatomy.subject, NOT_FINISHED)
+            elif lost := [path for path in progress.stored[anatomy.subject] if not _there(path)]:
+                failures[anatomy.subject] = Failure(f'{lost[0]}: stored, but gone again.')
     failures = _write_reports(
         settings, participants, run_uuid, timings, methods, failures, console
     )
@@ -237,6 +269,11 @@ def _write_reports(
     return failures
 
 
+def _there(path: Path) -> bool:
+    """Tell whether a file, which was whole when it was stored, is there."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _warn_of_empty_masks(folder: Path, console: Console) -> None:
     for table in sorted(folder.rglob('*_desc-tumor_morph.tsv')):
         names, values = (line.split('\t') for line in table.read_text().splitlines()[:2])
@@ -273,7 +310,7 @@ def _tell(failures: dict[str, Failure], participants: list[str], console: Consol
 def _write_failure(folder: Path, message: str) -> None:
     """Leave what stopped a participant before any node ran where the report looks for it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'crash-input.txt').write_text(f'Node: input\n\n{message}\n', encoding='utf-8')
+    write_text(folder / 'crash-input.txt', f'Node: input\n\n{message}\n')
 
 
 if __name__ == '__main__':

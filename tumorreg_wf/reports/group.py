@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import write_aside, write_text
 from tumorreg_wf.images import load_image, same_grid, save_like
 from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES, find_outliers
@@ -159,8 +160,9 @@ def _read_dictionary(path: Path) -> dict[str, dict]:
 def write_table(group: pd.DataFrame, dictionary: dict[str, dict], out_dir: Path) -> Path:
     """Write ``group_desc-tumor_morph.tsv`` and its dictionary; give the table's path."""
     path = out_dir / f'group{TUMOR}.tsv'
-    group.to_csv(path, sep='\t', index=False, quoting=csv.QUOTE_NONE)
-    path.with_suffix('.json').write_text(json.dumps(dictionary, indent=1) + '\n')
+    with write_aside(path) as part:
+        group.to_csv(part, sep='\t', index=False, quoting=csv.QUOTE_NONE)
+    write_text(path.with_suffix('.json'), json.dumps(dictionary, indent=1) + '\n')
     return path
 
 
@@ -231,7 +233,8 @@ def write_map(tumor_map: TumorMap, out_dir: Path) -> Path:
     path = out_dir / stem / 'anat' / f'{stem}_label-tumor_probseg.nii.gz'
     path.parent.mkdir(parents=True, exist_ok=True)
     frequency = tumor_map.frequency
-    save_like(np.asanyarray(frequency.dataobj), frequency, path)
+    with write_aside(path) as part:
+        save_like(np.asanyarray(frequency.dataobj), frequency, part)
     sidecar: dict[str, object] = {
         'Description': f'Part of {tumor_map.patients} patients with a tumour in the voxel; '
         'sessions of a patient share its part.',
@@ -241,7 +244,7 @@ def write_map(tumor_map: TumorMap, out_dir: Path) -> Path:
     if 'SpatialReference' in reference:
         sidecar['SpatialReference'] = reference['SpatialReference']
     text = json.dumps(sidecar, indent=1) + '\n'
-    Path(str(path).replace('.nii.gz', '.json')).write_text(text, encoding='utf-8')
+    write_text(str(path).replace('.nii.gz', '.json'), text)
     return path
 
 
