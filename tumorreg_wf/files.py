@@ -71,7 +71,8 @@ def check_whole(path: Path) -> None:
     Raises
     ------
     TumorregError
-        If it is empty, a compressed file is damaged, or an image shorter than its header says.
+        If it is empty, a compressed file is damaged, or an image shorter than its header says,
+        or there are zeros in place of text.
     """
     import nibabel as nb
 
@@ -84,9 +85,10 @@ def check_whole(path: Path) -> None:
                     length += len(block)
         wanted = 1
         if path.name.endswith(('.nii', '.nii.gz')):
-            header = nb.Nifti1Image.from_filename(path).header
-            size = math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
-            wanted = header.get_data_offset() + size
+            voxels = nb.Nifti1Image.from_filename(path).dataobj
+            wanted = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
+        elif path.suffix in ('.tsv', '.json') and '\0' in path.read_text(encoding='utf-8'):
+            raise ValueError('zeros in place of text')
         if length < wanted:
             raise EOFError(f'{length} bytes of {wanted}')
     except Exception as error:  # nibabel, gzip and zlib each have their own exceptions

@@ -55,6 +55,7 @@ class Run:
 
     def __init__(self, command, log, out, labels, **options):
         self.log, self.out, self.labels = log, out, labels
+        self.old_logs = set(out.glob('logs/*.log'))
         with log.open('w') as stream:
             self.process = subprocess.Popen(
                 command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, **options
@@ -77,7 +78,12 @@ class Run:
 
     def step(self, name):
         """Wait until a step runs."""
-        self.wait_for(lambda: f'.{name} running' in self.said, f'step {name}')
+
+        def look():
+            logs = set(self.out.glob('logs/*.log')) - self.old_logs
+            return any(f'.{name} running' in _read(log) for log in logs)
+
+        self.wait_for(look, f'step {name}')
 
     def worker(self):
         """Process of Nipype's that runs the steps."""
@@ -114,9 +120,20 @@ class Run:
             os.killpg(self.process.pid, signal.SIGKILL)
             pytest.fail(f'the run hangs:\n{self.said}')
         assert 'Traceback' not in self.said, self.said
+        if code == 0:
+            self.check_finished()
         for label in self.labels:
-            (check_finished if code == 0 else check_readable)(self.out, label)
+            check_readable(self.out / f'sub-{label}')
         return self.said
+
+    def check_finished(self):
+        """Every file is there and whole, and nothing else lies about."""
+        for label in self.labels:
+            names = {path.name for path in check_readable(self.out / f'sub-{label}')}
+            assert [name for name in ENDINGS if f'sub-{label}_{name}' not in names] == []
+            assert not [name for name in names if name.startswith('.part-')]
+            page = (self.out / f'sub-{label}.html').read_text(encoding='utf-8')
+            assert page.rstrip().endswith('</html>') and page.count('class="picture"') >= 5
 
 
 def _read(path):
@@ -169,15 +186,16 @@ def start(bids_phantom, template_phantom, tiny_weights, tmp_path):
         out=tmp_path / 'out',
         work=tmp_path / 'work',
         masks=True,
+        weights=True,
         labels=('01',),
         before=(),
         **how,
     ):
         command = [*before, sys.executable, '-m', 'tumorreg_wf.cli.run']
         command += [bids, out, 'participant', '-w', work, '--participant-label', *labels]
-        command += ['--template', template_phantom, '--sloppy', '--device', 'cpu', '-v']
+        command += ['--template', template_phantom, '--sloppy', '--device', 'cpu']
         command += ['--nprocs', '1', '--omp-nthreads', '1']
-        for task in ('segmentation', 'inpainting'):
+        for task in ('segmentation', 'inpainting') if weights else ():
             command += [f'--{task}-weights', tiny_weights / f'{task}.safetensors']
         if masks:
             command += ['-d', bids / 'derivatives' / 'manual']
@@ -205,18 +223,9 @@ desc-qc_morph.tsv space-Phantom_desc-preproc_T1w.nii.gz space-Phantom_label-tumo
 """.split()
 
 
-def check_finished(out, label):
-    """Every file is there and whole, and nothing else lies about."""
-    names = {path.name for path in check_readable(out, label)}
-    assert [name for name in ENDINGS if f'sub-{label}_{name}' not in names] == []
-    assert not [name for name in names if name.startswith('.part-')]
-    page = (out / f'sub-{label}.html').read_text(encoding='utf-8')
-    assert page.rstrip().endswith('</html>') and page.count('class="picture"') >= 5
-
-
-def check_readable(out, label):
+def check_readable(folder):
     """What is stored can be read to its end, whatever happened; give it."""
-    stored = [path for path in (out / f'sub-{label}').rglob('*') if path.is_file()]
+    stored = [path for path in folder.rglob('*') if path.is_file()]
     for path in stored:
         if not path.name.startswith('.part-'):
             check_whole(path)

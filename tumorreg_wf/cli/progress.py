@@ -103,7 +103,7 @@ class Progress:
             self._fail(name, anatomy)
         elif name in self._running or anatomy.subject not in self.failed:
             self._end(name, anatomy, getattr(node.result, 'runtime', None))
-            if node.name.startswith('ds_'):
+            if name.rpartition('.')[2].startswith('ds_'):
                 outputs = node.result.outputs
                 self.stored[anatomy.subject] += map(Path, _listed(outputs.out_file))
                 self.stored[anatomy.subject] += map(Path, _listed(outputs.out_meta))

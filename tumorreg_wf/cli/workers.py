@@ -55,7 +55,7 @@ class Workers:
                 answer.set_result(future.result())
                 return
             self._pids.remove(pid)
-            _kill(pid)
+            pid.add_done_callback(_kill)
             lost = isinstance(error, BrokenProcessPool)
             said = KILLED if lost else f'{type(error).__name__}: {error}\n'
             answer.set_result({'result': None, 'traceback': [said], 'taskid': taskid})
@@ -78,9 +78,9 @@ class Workers:
             executor.shutdown()
 
     def kill(self) -> None:
-        """End the processes, and the programs they run, at once."""
-        for pid in self._pids:
-            _kill(pid)
+        """End the processes, and the programs they run, now or as soon as they have started."""
+        for pid in list(self._pids):
+            pid.add_done_callback(_kill)
 
 
 class MultiProcPlugin(plugins.MultiProcPlugin):
@@ -115,6 +115,6 @@ def _end_with_parent() -> None:
 
 def _kill(pid: Future) -> None:
     """Kill a process and the programs it started, which may outlive it."""
-    if pid.done() and pid.exception() is None:
-        with suppress(OSError):
+    with suppress(OSError):  # it has ended by itself
+        if pid.exception() is None:
             os.killpg(pid.result(), signal.SIGKILL)

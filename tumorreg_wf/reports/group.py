@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES, find_outliers
 
 TUMOR, QUALITY = '_desc-tumor_morph', '_desc-qc_morph'
+
+#: Columns of the former that the report cannot do without.
+NEEDED = ('volume_mm3', 'hemisphere', 'n_regions')
 
 #: So many T1w are averaged to show where the brain is.
 MOST_BACKGROUNDS = 10
@@ -128,7 +131,7 @@ def read_tables(tables: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict]]:
         for ending in (TUMOR, QUALITY):
             table = path.with_name(f'{prefix}{ending}.tsv')
             if table.exists():
-                row |= _read_row(table)
+                row |= _read_row(table, NEEDED if ending == TUMOR else ())
                 described |= _read_dictionary(table.with_suffix('.json'))
         rows.append(row)
     group = pd.DataFrame(rows)
@@ -141,13 +144,18 @@ def read_tables(tables: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict]]:
     return group.astype(object).replace('', 'n/a').fillna('n/a'), dictionary
 
 
-def _read_row(path: Path) -> dict[str, str]:
-    rows = read_tsv(path)
-    if len(rows) != 1 or None in rows[0].values():
+def _read_row(path: Path, needed: Collection[str]) -> dict[str, str]:
+    try:
+        rows = read_tsv(path)
+    except (ValueError, csv.Error):  # no text, or no end of a field
+        rows = []
+    row = rows[0] if len(rows) == 1 else {}
+    complete = bool(row) and None not in row and None not in row.values()
+    if not complete or not row.keys() >= set(needed):
         raise TumorregError(
             f'{path}: a table with one row is needed. Delete it and process this patient again.'
         )
-    return rows[0]
+    return row
 
 
 def _read_dictionary(path: Path) -> dict[str, dict]:
