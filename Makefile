@@ -4,7 +4,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test slow slurm docs dist clean
+FUZZED := images descriptions filters tables groups weights plugins
+
+.PHONY: demo test slow slurm faults fuzz docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -25,6 +27,14 @@ slow: .venv/installed-test
 # as root, on Debian: installs and starts a SLURM of one node
 slurm: .venv/installed-test
 	$(BIN)/python -m pytest -m slurm -s tests/slurm
+
+# breaks real runs in every way docs/faults.md lists; root mounts the disks for some
+faults: .venv/installed-test
+	$(BIN)/python -m pytest -m faults tests/faults
+
+# ten minutes for each kind of file
+fuzz: .venv/installed-test
+	for target in $(FUZZED); do $(BIN)/python tests/fuzz/fuzz.py $$target || exit; done
 
 # Warnings are errors.
 docs: .venv/installed-docs

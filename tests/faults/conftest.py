@@ -81,7 +81,7 @@ class Run:
 
         def look():
             logs = set(self.out.glob('logs/*.log')) - self.old_logs
-            return any(f'.{name} running' in _read(log) for log in logs)
+            return any(f'{name} running' in _read(log) for log in logs)
 
         self.wait_for(look, f'step {name}')
 

@@ -139,7 +139,7 @@ def test_clocks_that_differ(start, tmp_path, bids_phantom):
     shutil.copytree(bids_phantom, bids)
     shift(bids, 86400)
     run = start(bids=bids)
-    run.step('register')
+    run.step('registration_wf.register')
     os.kill(run.process.pid, 2)
     run.end(1)
     for hours in (24, -48):

@@ -17,8 +17,8 @@ KILLS = [
     ('segment', 'segment'),
     ('inpaint', 'inpaint'),
     ('inpaint', None),
-    ('register', 'antsRegistration'),
-    ('register', None),
+    ('registration_wf.register', 'antsRegistration'),
+    ('registration_wf.register', None),
     ('warp_atlas', None),
     ('tables', None),
 ]
@@ -51,7 +51,10 @@ def test_after_all_kills_the_same_command_finishes(start, folders):
 
 @pytest.mark.parametrize(
     ('step', 'program', 'library'),
-    [('inpaint', 'inpaint', 'libtorch_python'), ('register', 'antsRegistration', '/ants/lib')],
+    [
+        ('inpaint', 'inpaint', 'libtorch_python'),
+        ('registration_wf.register', 'antsRegistration', '/ants/lib'),
+    ],
 )
 def test_out_of_memory(start, step, program, library):
     run = start()
@@ -70,7 +73,7 @@ def results(work):
 @pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_then_the_same_command_finishes(start, check_gone, tmp_path, signum):
     run = start()
-    run.step('register')
+    run.step('registration_wf.register')
     run.program('antsRegistration')
     below = run.below()
     os.kill(run.process.pid, signum)
@@ -84,7 +87,7 @@ def test_interrupted_then_the_same_command_finishes(start, check_gone, tmp_path,
     assert [path for path in again if not path.parent.name.startswith('ds_')] == []
 
 
-@pytest.mark.parametrize('step', ['n4_t1w', 'register', 'label_tissues'])
+@pytest.mark.parametrize('step', ['n4_t1w', 'registration_wf.register', 'label_tissues'])
 def test_power_cut_then_the_same_command_finishes(start, check_gone, step):
     run = start()
     run.step(step)

@@ -207,6 +207,7 @@ def change(content, rng):
 def complain(read, content):
     """Read a file; give the traceback where anything but a message comes out, else None."""
     with tempfile.TemporaryDirectory() as folder:
+        signal.signal(signal.SIGALRM, _too_slow)
         signal.alarm(MOST_SECONDS)
         try:
             read(content, Path(folder))
@@ -230,7 +231,6 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     args = parser.parse_args()
     logging.disable()  # nibabel's remarks on each header
-    signal.signal(signal.SIGALRM, _too_slow)
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     read, sound = TARGETS[args.target]
     seeds, rng = list(sound()), random.Random(args.seed)

@@ -115,7 +115,9 @@ def test_a_failing_program_stops_its_node(brains, tmp_path, monkeypatch):
     """Also where its output is there already: half of it, for all one knows."""
     program = tmp_path / 'bin' / 'N4BiasFieldCorrection'
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\ntouch out.nii.gz\necho no memory left >&2\nexit 9\n')
+    program.write_text(
+        '#!/bin/sh\ntouch out.nii.gz\necho no memory left >&2\necho Aborted >&2\nexit 9\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv('PATH', str(program.parent), prepend=os.pathsep)
     node = N4BiasFieldCorrection(

@@ -57,7 +57,9 @@ def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
     try:
         network = ARCHITECTURES[weights.architecture](**weights.config)
         network.load_state_dict(load_file(weights.path))
-    except (KeyError, TypeError, RuntimeError):
+    except (KeyError, TypeError, RuntimeError) as error:
+        if 'allocate' in str(error):  # too little memory, which is no fault of the weights
+            raise
         raise TumorregError(
             f'{weights.path}: these weights do not fit the network {weights.architecture} of this '
             'version. Train them again, or use the version they were trained with.'
