@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from tumorreg_wf.errors import TumorregError
 
@@ -85,7 +86,7 @@ def check_whole(path: Path) -> None:
                     length += len(block)
         wanted = 1
         if path.name.endswith(('.nii', '.nii.gz')):
-            voxels = nb.Nifti1Image.from_filename(path).dataobj
+            voxels: Any = nb.Nifti1Image.from_filename(path).dataobj
             wanted = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
         elif path.suffix in ('.tsv', '.json') and '\0' in path.read_text(encoding='utf-8'):
             raise ValueError('zeros in place of text')

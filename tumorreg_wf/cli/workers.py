@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -92,11 +93,14 @@ class MultiProcPlugin(plugins.MultiProcPlugin):
 
     def run(self, graph, config, updatehash=False):
         """Run a graph; where it is interrupted, what runs is killed."""
+        gc.freeze()  # Nipype collects garbage before each step; what was imported is none
         try:
             super().run(graph, config, updatehash=updatehash)
         except BaseException:
             self.pool.kill()
             raise
+        finally:
+            gc.unfreeze()
 
 
 def initialize(cwd: str) -> None:
