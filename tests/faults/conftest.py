@@ -81,7 +81,8 @@ class Run:
 
         def look():
             logs = set(self.out.glob('logs/*.log')) - self.old_logs
-            return any(f'{name} running' in _read(log) for log in logs)
+            said = ' '.join(map(_read, logs))
+            return f' {name} running' in said or f'.{name} running' in said
 
         self.wait_for(look, f'step {name}')
 
@@ -224,8 +225,9 @@ desc-qc_morph.tsv space-Phantom_desc-preproc_T1w.nii.gz space-Phantom_label-tumo
 
 
 def check_readable(folder):
-    """What is stored can be read to its end, whatever happened; give it."""
-    stored = [path for path in folder.rglob('*') if path.is_file()]
+    """What is stored, logs aside, can be read to its end, whatever happened; give it."""
+    logs = folder / 'log'
+    stored = [path for path in folder.rglob('*') if path.is_file() and logs not in path.parents]
     for path in stored:
         if not path.name.startswith('.part-'):
             check_whole(path)

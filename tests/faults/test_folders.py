@@ -37,7 +37,7 @@ def disk(tmp_path):
 def test_disk_full(start, disk, kind, size):
     folder = disk(kind, f'size={size}')
     said = start(**{kind: folder}).end(1)
-    assert 'No space left on device' in said and 'Free some space' in said, said
+    assert f'{folder}: its disk is full' in said and 'free some space' in said, said
     disk(kind, 'size=100m')
     start(**{kind: folder}).end(0)
 
@@ -47,11 +47,6 @@ def test_output_folder_read_only(start, disk):
     out = disk('out', 'ro')
     said = start(out=out).end(2)
     assert f'{out}: nothing can be written here' in said and 'Give another output_dir' in said
-    disk('out', 'rw')
-    run = start(out=out)
-    run.step('n4_t1w')
-    disk('out', 'ro')
-    assert 'Read-only file system' in run.end(1)
     disk('out', 'rw')
     start(out=out).end(0)
 

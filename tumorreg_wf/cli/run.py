@@ -18,7 +18,7 @@ from pathlib import Path
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import check_dataset, find_participants
 from tumorreg_wf.cli.console import Console
-from tumorreg_wf.cli.failures import Failure, read_crash
+from tumorreg_wf.cli.failures import Failure, read_crash, tell_failures, write_failure
 from tumorreg_wf.cli.group import find_group, run_group
 from tumorreg_wf.cli.inputs import find_input
 from tumorreg_wf.cli.parser import absolute, get_parser, make_settings
@@ -185,10 +185,15 @@ def _run(
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
+    def tell(failures: Mapping[str, Failure]) -> int:
+        folders = (settings.out_dir, settings.work_dir)
+        tell_failures(failures, participants, folders, console)
+        return FAILED if failures else 0
+
     anatomies, failures = find_input(settings, participants, console)
     write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv))
     for participant, failure in failures.items():
-        _write_failure(crash_folder(settings.out_dir, participant, run_uuid), failure.reason)
+        write_failure(crash_folder(settings.out_dir, participant, run_uuid), failure.reason)
     methods, timings = 'Nothing was processed.', {}
     if anatomies:
         template = load_template(settings.template, settings.work_dir / 'templates')
@@ -197,7 +202,7 @@ def _run(
         methods = workflow.visit_desc()
     write_citation(settings.out_dir, methods)
     if opts.boilerplate_only:
-        return _tell(failures, participants, console)
+        return tell(failures)
 
     if anatomies and not opts.reports_only:
         write_text(logs / f'{run_uuid}.json', settings.to_json())
@@ -210,7 +215,7 @@ def _run(
                 'empty, the same command without --use-plugin checks them, runs what is missing, '
                 'and writes the reports.'
             )
-            return _tell(failures, participants, console) or SUBMITTED
+            return tell(failures) or SUBMITTED
         if queued:
             for node in workflow._get_all_nodes():  # to copy a file is not worth a job
                 node.run_without_submitting = node.name.startswith('ds_')
@@ -232,7 +237,7 @@ def _run(
     failures = _write_reports(
         settings, participants, run_uuid, timings, methods, failures, console
     )
-    return _tell(failures, participants, console)
+    return tell(failures)
 
 
 def _write_reports(
@@ -290,27 +295,6 @@ def _check_spaces(settings: Settings, template_name: str) -> None:
             raise TumorregError(
                 f'--output-spaces {space}: only T1w and the template ({template_name}) are known.'
             )
-
-
-def _tell(failures: dict[str, Failure], participants: list[str], console: Console) -> int:
-    """Say last what failed, where more is said, and what to do."""
-    from tumorreg_wf.cli.progress import stage_of
-
-    for participant, failure in failures.items():
-        at = f' while {stage_of(failure.node)}' if failure.node else ''
-        lines = [f'tumorreg: sub-{participant} failed{at}: {failure.reason}']
-        if failure.crash_file is not None:
-            lines += [f'    details: {failure.crash_file}', f'    to do: {failure.advice}']
-        console.error(lines)
-    if failures and len(participants) > 1:
-        console.error([f'{len(failures)} of {len(participants)} participants failed.'])
-    return FAILED if failures else 0
-
-
-def _write_failure(folder: Path, message: str) -> None:
-    """Leave what stopped a participant before any node ran where the report looks for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / 'crash-input.txt', f'Node: input\n\n{message}\n')
 
 
 if __name__ == '__main__':
