@@ -27,7 +27,7 @@ from tumorreg_wf.errors import TumorregError
 
 CORPUS = Path(__file__).parent / 'corpus'
 
-#: Memory a reader may take (address space; torch alone has some GB of it), and seconds.
+#: Memory a reader may take (address space; torch alone has some GB of it), and CPU seconds.
 MOST_MEMORY, MOST_SECONDS = 16 * 2**30, 20
 
 TOKENS = [
@@ -207,8 +207,8 @@ def change(content, rng):
 def complain(read, content):
     """Read a file; give the traceback where anything but a message comes out, else None."""
     with tempfile.TemporaryDirectory() as folder:
-        signal.signal(signal.SIGALRM, _too_slow)
-        signal.alarm(MOST_SECONDS)
+        signal.signal(signal.SIGPROF, _too_slow)
+        signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
         try:
             read(content, Path(folder))
         except (TumorregError, argparse.ArgumentTypeError) as message:
@@ -216,7 +216,7 @@ def complain(read, content):
         except Exception:
             return traceback.format_exc()
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
     return None
 
 
@@ -234,6 +234,9 @@ def main():
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     read, sound = TARGETS[args.target]
     seeds, rng = list(sound()), random.Random(args.seed)
+    for content in seeds:  # imports what there is to import, too
+        with tempfile.TemporaryDirectory() as folder:
+            read(content, Path(folder))
     known: set[str] = set()
     count, until = 0, time.monotonic() + args.seconds
     while time.monotonic() < until:
