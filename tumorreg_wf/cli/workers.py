@@ -46,7 +46,8 @@ class Workers:
 
     def submit(self, run: Callable, node, updatehash: bool, taskid: int) -> Future:
         """Run a step; the answer tells also of a process that was killed."""
-        executor, pid = self._idle.pop() if self._idle else self._new()
+        fresh = not self._idle
+        executor, pid = self._new() if fresh else self._idle.pop()
         answer: Future = Future()
 
         def take(future: Future) -> None:
@@ -63,7 +64,10 @@ class Workers:
 
         try:
             future = executor.submit(run, node, updatehash, taskid)
-        except BrokenProcessPool:  # killed while it had nothing to do
+        except BrokenProcessPool:
+            if fresh:
+                raise
+            # killed while it had nothing to do
             return self.submit(run, node, updatehash, taskid)
         future.add_done_callback(take)
         return answer
