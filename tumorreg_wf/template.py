@@ -11,6 +11,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
+from tumorreg_wf.bids import LABEL
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.files import write_aside
 from tumorreg_wf.images import load_image, resample, save_like
@@ -102,7 +103,7 @@ def _default_template(folder: Path) -> Template:
 
 
 def _templateflow_folder(source: Path, folder: Path) -> Template:
-    name = source.name.removeprefix('tpl-')
+    name = _plain(source.name.removeprefix('tpl-'), source)
 
     def find(*endings: str) -> Path | None:
         for ending in endings:
@@ -133,7 +134,9 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
             f'{source}: this template has no atlas (tpl-{name}_res-01_atlas-..._dseg.nii.gz with '
             'its .tsv beside it), and the packaged one is made for MNI space only.'
         )
-    atlas_name = DEFAULT_ATLAS if atlas is None else atlas.name.split('atlas-')[1].split('_')[0]
+    atlas_name = DEFAULT_ATLAS
+    if atlas is not None:
+        atlas_name = _plain(atlas.name.split('atlas-')[1].split('_')[0], atlas)
     # two folders may hold templates of one name
     folder = folder / f'{name}-{hashlib.sha256(str(t1w.absolute()).encode()).hexdigest()[:8]}'
     paths = _paths(name, atlas_name, folder, t1w.absolute())
@@ -155,6 +158,16 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
             _save(labels.astype(np.int16), image, paths.atlas)
             _write_lut(read_lut(_table_of(atlas)), paths.atlas_lut)
     return paths
+
+
+def _plain(name: str, source: Path) -> str:
+    """Refuse what would lead elsewhere, or mean something to a shell, once in names of files."""
+    if not LABEL.fullmatch(name):
+        raise TumorregError(
+            f'{source}: the name of a template or an atlas, here "{name}", has letters and digits '
+            'alone. Rename it.'
+        )
+    return name
 
 
 def _table_of(atlas: Path) -> Path:

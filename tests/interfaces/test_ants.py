@@ -1,6 +1,7 @@
 """Stock ANTs nodes on what antspyx embeds, or on native programs."""
 
 import os
+from pathlib import Path
 
 import nibabel as nb
 import numpy as np
@@ -125,3 +126,21 @@ def test_a_failing_program_stops_its_node(brains, tmp_path, monkeypatch):
     )
     with pytest.raises(RuntimeError, match='exit code 9: no memory left'):
         node.run()
+
+
+def test_names_of_folders_reach_neither_shell_nor_brackets(brains, tmp_path, monkeypatch):
+    folder = tmp_path / "a, b] $(touch hacked); <c> & 'd' ä"
+    (folder / 'node').mkdir(parents=True)
+    fixed, moving = (str(Path(path).rename(folder / Path(path).name)) for path in brains)
+    monkeypatch.chdir(folder / 'node')
+    node = Registration(
+        fixed_image=fixed, moving_image=moving, num_threads=1, **ants_settings('syn_sloppy')
+    )
+    assert 'Mattes[ ../fixed.nii.gz, ../moving.nii.gz,' in node.cmdline
+    assert 'hacked' not in node.cmdline
+    warped = ApplyTransforms(
+        dimension=3, input_image=moving, reference_image=fixed, transforms=['identity']
+    ).run()
+    out = nb.load(warped.outputs.output_image).get_fdata()
+    np.testing.assert_allclose(out, nb.load(moving).get_fdata(), atol=1e-3)
+    assert not list(tmp_path.rglob('hacked'))
