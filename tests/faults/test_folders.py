@@ -102,30 +102,37 @@ DAMAGES = [
 
 
 @pytest.fixture(scope='module')
-def intact(tmp_path_factory):
-    return tmp_path_factory.mktemp('intact')
+def finished(tmp_path_factory):
+    """A folder for the output and the work of a finished run; Nipype knows it by its path."""
+    return tmp_path_factory.mktemp('finished')
 
 
 @pytest.mark.parametrize(('name', 'damage'), DAMAGES)
-def test_corrupt_work_folder(start, intact, tmp_path, name, damage):
+def test_damaged_work_folder(start, finished, tmp_path, name, damage):
     """It is mended, or the last lines say what to delete; then the same command finishes."""
+    folders = {'out': finished / 'out', 'work': finished / 'work'}
     repeats = ('--random-seed', '1')
-    if not (intact / 'work').exists():
-        start(*repeats, out=intact / 'out', work=intact / 'work').end(0)
-    shutil.copytree(intact / 'work', tmp_path / 'work', symlinks=True)
-    found = list((tmp_path / 'work').rglob(name))
-    assert found
-    for path in found:
-        damage(path)
-    run = start(*repeats)
-    code = run.process.wait(400)
-    said = run.end(code)
-    if code == 1:
-        assert 'Delete the work folder' in said, said
-        shutil.rmtree(tmp_path / 'work')
-        start(*repeats).end(0)
-    wanted, found = (read_all(folder / 'out/sub-01/anat') for folder in (intact, tmp_path))
-    assert [name for name in wanted if found.get(name) != wanted[name]] == []
+    if not folders['work'].exists():
+        start(*repeats, **folders).end(0)
+    wanted = read_all(folders['out'] / 'sub-01' / 'anat')
+    shutil.copytree(finished, tmp_path / 'sound', symlinks=True)
+    try:
+        damaged = list(folders['work'].rglob(name))
+        assert damaged
+        for path in damaged:
+            damage(path)
+        run = start(*repeats, **folders)
+        code = run.process.wait(900)
+        said = run.end(code)
+        if code == 1:
+            assert 'elete the work folder' in said, said
+            shutil.rmtree(folders['work'])
+            start(*repeats, **folders).end(0)
+        found = read_all(folders['out'] / 'sub-01' / 'anat')
+        assert [name for name in wanted if found.get(name) != wanted[name]] == []
+    finally:
+        shutil.rmtree(finished)
+        shutil.copytree(tmp_path / 'sound', finished, symlinks=True)
 
 
 def test_clocks_that_differ(start, tmp_path, bids_phantom):

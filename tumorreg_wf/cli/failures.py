@@ -41,7 +41,10 @@ ADVICE = (
 #: A disk with less free than this counts as full, MB.
 LITTLE_SPACE = 100
 
-OTHERWISE = 'If the reason does not help, report it and add the crash file.'
+OTHERWISE = (
+    'If the reason does not help, delete the work folder, which may be damaged, and try once more. '
+    'If it fails again, report it and add the crash file.'
+)
 
 
 @dataclass(frozen=True)
