@@ -42,7 +42,7 @@ ADVICE = (
 LITTLE_SPACE = 100
 
 OTHERWISE = (
-    'If the reason does not help, delete the work folder, which may be damaged, and try once more. '
+    'If the reason does not help, delete the work folder, which may be damaged, and try again. '
     'If it fails again, report it and add the crash file.'
 )
 
