@@ -111,12 +111,16 @@ def finished(tmp_path_factory):
 REPEATED = ('--random-seed', '1')
 
 
+def finish(start, folders):
+    if not folders['work'].exists():
+        start(*REPEATED, **folders).end(0)
+    return folders['out'], folders['work']
+
+
 @pytest.mark.parametrize(('name', 'damage'), DAMAGES)
 def test_damaged_work_folder(start, finished, tmp_path, name, damage):
     """It is mended, or the last lines say what to delete."""
-    out, work = finished['out'], finished['work']
-    if not work.exists():
-        start(*REPEATED, **finished).end(0)
+    out, work = finish(start, finished)
     wanted = read_all(out / 'sub-01' / 'anat')
     shutil.copytree(work, tmp_path / 'sound', symlinks=True)
     try:
@@ -136,10 +140,11 @@ def test_damaged_work_folder(start, finished, tmp_path, name, damage):
 
 
 def test_once_a_damaged_work_folder_is_deleted(start, finished):
-    wanted = read_all(finished['out'] / 'sub-01' / 'anat')
-    shutil.rmtree(finished['work'])
-    start(*REPEATED, **finished).end(0)
-    assert read_all(finished['out'] / 'sub-01' / 'anat') == wanted
+    out, work = finish(start, finished)
+    wanted = read_all(out / 'sub-01' / 'anat')
+    shutil.rmtree(work)
+    finish(start, finished)
+    assert read_all(out / 'sub-01' / 'anat') == wanted
 
 
 def test_clocks_that_differ(start, tmp_path, bids_phantom):
