@@ -4,7 +4,9 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test slow slurm container docs dist clean
+FUZZED := images descriptions filters tables groups weights plugins
+
+.PHONY: demo test slow slurm container faults fuzz docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -29,6 +31,14 @@ slurm: .venv/installed-test
 # ENGINE: docker, or what takes the same arguments; BUILD: more options of the build. See docs/containers.md
 container:
 	ENGINE='$(ENGINE)' tests/container.sh $(BUILD)
+
+# breaks real runs in every way docs/faults.md lists; root mounts the disks for some
+faults: .venv/installed-test
+	$(BIN)/python -m pytest -m faults tests/faults
+
+# ten minutes for each kind of file
+fuzz: .venv/installed-test
+	for target in $(FUZZED); do $(BIN)/python tests/fuzz/fuzz.py $$target || exit; done
 
 # Warnings are errors.
 docs: .venv/installed-docs

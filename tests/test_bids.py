@@ -177,6 +177,9 @@ def test_participants(tree):
     assert find_participants(root, ['sub-02', '02']) == ['02']
     with pytest.raises(TumorregError, match='no participant 03'):
         find_participants(root, ['01', '03'])
+    for path in ('01/../..', '../x', '', '01\n02', '<b>'):
+        with pytest.raises(TumorregError, match='letters and digits alone'):
+            find_participants(root, [path])
 
 
 def test_what_is_no_dataset(tmp_path):

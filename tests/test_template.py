@@ -168,6 +168,11 @@ class TestFolder:
         with pytest.raises(TumorregError, match='not a readable NIfTI'):
             load_template(source, tmp_path / 'out')
 
+    @pytest.mark.parametrize('name', ['tpl-$(touch x)', 'tpl-<b>', 'tpl-a b'])
+    def test_names_are_letters_and_digits(self, source, tmp_path, name):
+        with pytest.raises(TumorregError, match='letters and digits alone. Rename it'):
+            load_template(source.rename(source.with_name(name)), tmp_path / 'out')
+
     def test_missing_tissues_are_found_by_grey_value(self, source, tmp_path):
         expected = [
             data_of(source / f'tpl-Phantom_res-01_label-{tissue}_probseg.nii.gz')

@@ -19,6 +19,9 @@ REFERENCES = 'derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz'
 #: Entities a FLAIR or a mask may share with a T1w, the more the better.
 SHARED_ENTITIES = ('run', 'acquisition', 'reconstruction')
 
+#: What BIDS allows after the dash of an entity.
+LABEL = re.compile(r'[A-Za-z0-9+]+')
+
 #: Names that BIDS allows. Any other would lose its entities, and outputs overwrite one another.
 BIDS_NAME = re.compile(r'sub-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_[A-Za-z0-9]+\.nii(\.gz)?')
 
@@ -84,9 +87,14 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     Raises
     ------
     TumorregError
-        If one is not in the dataset.
+        If one is not in the dataset, or is no label but perhaps a path that leads elsewhere.
     """
     labels = [label.removeprefix('sub-') for label in wanted]
+    if odd := [label for label in labels if not LABEL.fullmatch(label)]:
+        raise TumorregError(
+            f'participant {", ".join(odd)}: a label has letters and digits alone. Check what was '
+            'asked for, and names of folders.'
+        )
     # to list a hundred thousand folders takes long: only where all are asked for
     missing = [label for label in labels if not (bids_dir / f'sub-{label}').is_dir()]
     if labels and not missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
+from tumorreg_wf.bids import LABEL
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import write_aside
 from tumorreg_wf.images import load_image, resample, save_like
 from tumorreg_wf.measures import read_lut
 
@@ -102,7 +103,7 @@ def _default_template(folder: Path) -> Template:
 
 
 def _templateflow_folder(source: Path, folder: Path) -> Template:
-    name = source.name.removeprefix('tpl-')
+    name = _plain(source.name.removeprefix('tpl-'), source)
 
     def find(*endings: str) -> Path | None:
         for ending in endings:
@@ -133,7 +134,9 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
             f'{source}: this template has no atlas (tpl-{name}_res-01_atlas-..._dseg.nii.gz with '
             'its .tsv beside it), and the packaged one is made for MNI space only.'
         )
-    atlas_name = DEFAULT_ATLAS if atlas is None else atlas.name.split('atlas-')[1].split('_')[0]
+    atlas_name = DEFAULT_ATLAS
+    if atlas is not None:
+        atlas_name = _plain(atlas.name.split('atlas-')[1].split('_')[0], atlas)
     # two folders may hold templates of one name
     folder = folder / f'{name}-{hashlib.sha256(str(t1w.absolute()).encode()).hexdigest()[:8]}'
     paths = _paths(name, atlas_name, folder, t1w.absolute())
@@ -153,8 +156,18 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
         else:
             labels = resample(load_image(atlas), image, order=0).get_fdata()
             _save(labels.astype(np.int16), image, paths.atlas)
-            read_lut(_table_of(atlas)).to_csv(paths.atlas_lut, sep='\t', index=False)
+            _write_lut(read_lut(_table_of(atlas)), paths.atlas_lut)
     return paths
+
+
+def _plain(name: str, source: Path) -> str:
+    """Refuse what would lead elsewhere, or mean something to a shell, once in names of files."""
+    if not LABEL.fullmatch(name):
+        raise TumorregError(
+            f'{source}: the name of a template or an atlas, here "{name}", has letters and digits '
+            'alone. Rename it.'
+        )
+    return name
 
 
 def _table_of(atlas: Path) -> Path:
@@ -206,9 +219,8 @@ def _write(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, tissues: n
 
 
 def _save(data: np.ndarray, like: nb.Nifti1Image, path: Path) -> None:
-    part = path.with_name(f'.{os.getpid()}_{path.name}')
-    save_like(data, like, part)
-    os.replace(part, path)  # two runs may share the folder
+    with write_aside(path) as part:  # two runs may share the folder
+        save_like(data, like, part)
 
 
 def tissues_by_intensity(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -257,11 +269,17 @@ def _write_seed_atlas(paths: Template, image: nb.Nifti1Image) -> None:
         f'{str(label).rsplit(" ", 1)[0]} {side} {index}'
         for index, (label, side) in enumerate(zip(seeds.labels, sides, strict=True), 1)
     ]
-    pd.DataFrame(
+    lut = pd.DataFrame(
         {
             'index': np.arange(1, len(points) + 1),
             'name': names,
             'hemisphere': sides,
             'network': list(seeds.networks),
         }
-    ).to_csv(paths.atlas_lut, sep='\t', index=False)
+    )
+    _write_lut(lut, paths.atlas_lut)
+
+
+def _write_lut(lut: pd.DataFrame, path: Path) -> None:
+    with write_aside(path) as part:  # with it the template counts as complete
+        lut.to_csv(part, sep='\t', index=False)

@@ -224,6 +224,16 @@ def test_no_t1w(tmp_path):
     check_message(done, 1, 'T1w')
 
 
+def test_a_folder_with_html_in_its_name(tmp_path):
+    root, out = empty_dataset(tmp_path / 'bids'), tmp_path / 'out'
+    (root / 'sub-<script>alert(1)</script>'.replace('/', '')).mkdir()
+    done = tumorreg(root, out, 'participant', '-w', tmp_path / 'work')
+    check_message(done, 1, 'T1w')
+    (page,) = out.glob('*.html')
+    assert '<script>alert' not in page.read_text()
+    assert '&lt;script&gt;alert' in page.read_text()
+
+
 def test_corrupt_image_fails_its_participant_alone(bids_phantom, tmp_path):
     root = empty_dataset(tmp_path / 'bids')
     for label in ('01', '02'):

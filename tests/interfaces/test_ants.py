@@ -1,6 +1,7 @@
 """Stock ANTs nodes on what antspyx embeds, or on native programs."""
 
 import os
+from pathlib import Path
 
 import nibabel as nb
 import numpy as np
@@ -115,7 +116,9 @@ def test_a_failing_program_stops_its_node(brains, tmp_path, monkeypatch):
     """Also where its output is there already: half of it, for all one knows."""
     program = tmp_path / 'bin' / 'N4BiasFieldCorrection'
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\ntouch out.nii.gz\necho no memory left >&2\nexit 9\n')
+    program.write_text(
+        '#!/bin/sh\ntouch out.nii.gz\necho no memory left >&2\necho Aborted >&2\nexit 9\n'
+    )
     program.chmod(0o755)
     monkeypatch.setenv('PATH', str(program.parent), prepend=os.pathsep)
     node = N4BiasFieldCorrection(
@@ -123,3 +126,21 @@ def test_a_failing_program_stops_its_node(brains, tmp_path, monkeypatch):
     )
     with pytest.raises(RuntimeError, match='exit code 9: no memory left'):
         node.run()
+
+
+def test_names_of_folders_reach_neither_shell_nor_brackets(brains, tmp_path, monkeypatch):
+    folder = tmp_path / "a, b] $(touch hacked); <c> & 'd' ä"
+    (folder / 'node').mkdir(parents=True)
+    fixed, moving = (str(Path(path).rename(folder / Path(path).name)) for path in brains)
+    monkeypatch.chdir(folder / 'node')
+    node = Registration(
+        fixed_image=fixed, moving_image=moving, num_threads=1, **ants_settings('syn_sloppy')
+    )
+    assert 'Mattes[ ../fixed.nii.gz, ../moving.nii.gz,' in node.cmdline
+    assert 'hacked' not in node.cmdline
+    warped = ApplyTransforms(
+        dimension=3, input_image=moving, reference_image=fixed, transforms=['identity']
+    ).run()
+    out = nb.load(warped.outputs.output_image).get_fdata()
+    np.testing.assert_allclose(out, nb.load(moving).get_fdata(), atol=1e-3)
+    assert not list(tmp_path.rglob('hacked'))

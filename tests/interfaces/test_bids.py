@@ -1,5 +1,6 @@
 """Every derivative gets the name, the type and the values it should."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import nibabel as nb
 import numpy as np
 import pytest
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.bids import DerivativesDataSink
 
 TPL = 'MNI152NLin2009aSym'
@@ -145,3 +147,44 @@ def test_import_leaves_home_alone(tmp_path, home):
     environment |= {'HOME': home} if home else {}
     code = 'import os, tumorreg_wf.interfaces.bids; assert "TEMPLATEFLOW_HOME" not in os.environ'
     subprocess.run([sys.executable, '-c', code], env=environment, check=True, timeout=60)
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):
+    """What is written first lies in the folder of the node; a copy cut short is no output."""
+    in_file = save(tmp_path / 'file.nii.gz', np.ones((20, 30, 40), np.float32))
+    content = in_file.read_bytes()
+    stored = store(tmp_path, SOURCES[0], in_file, desc='preproc', suffix='T1w').out_file
+    before = open(stored, 'rb').read()
+
+    def full(source, target):
+        target.write_bytes(content[:100])
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('tumorreg_wf.interfaces.bids.shutil.copyfile', full)
+    with pytest.raises(OSError, match='No space left'):
+        store(tmp_path, SOURCES[0], in_file, desc='preproc', suffix='T1w')
+    assert open(stored, 'rb').read() == before
+    names = sorted(path.name for path in (tmp_path / 'out').rglob('*') if path.is_file())
+    assert names == ['sub-01_desc-preproc_T1w.nii.gz']
+
+
+def test_a_file_cut_short_is_not_stored(tmp_path):
+    in_file = tmp_path / 'file.h5'
+    in_file.write_bytes(b'')
+    with pytest.raises(TumorregError, match='this file is damaged'):
+        store(tmp_path, SOURCES[0], in_file, **{'from': TPL, 'to': 'T1w', 'suffix': 'xfm'})
+    assert not list((tmp_path / 'out').rglob('*.h5'))
+
+
+@pytest.mark.parametrize('mask', [0o022, 0o077])
+def test_permissions_follow_the_umask(tmp_path, mask):
+    in_file = save(tmp_path / 'file.nii.gz', np.ones((2, 3, 4), np.float32))
+    in_file.chmod(0o600)
+    before = os.umask(mask)
+    try:
+        meta = {'Sources': ['x']}
+        store(tmp_path, SOURCES[0], in_file, desc='preproc', suffix='T1w', meta_dict=meta)
+    finally:
+        os.umask(before)
+    modes = {p.is_dir(): p.stat().st_mode & 0o777 for p in (tmp_path / 'out').rglob('*')}
+    assert modes == {True: 0o777 & ~mask, False: 0o666 & ~mask}

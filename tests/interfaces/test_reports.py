@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces import colours, figures
-from tumorreg_wf.interfaces.reports import PlotSlices, plot_slices
+from tumorreg_wf.interfaces.reports import SHOWN, PlotSlices, plot_slices
 
 SVG = '{http://www.w3.org/2000/svg}'
 SHAPE = (40, 48, 36)
@@ -270,3 +271,20 @@ def test_interface(tmp_path):
     assert root.get('role') == 'img'
     assert root.get('aria-label').startswith('a <figure>. Slices at z = ')
     assert not [element for element in root.iter() if element.get('id')]
+
+
+@pytest.mark.parametrize('over_as', ['image', 'change'])
+def test_no_face_is_shown(tmp_path, over_as):
+    """Of a whole head a rim around the brain alone."""
+    images = make_images((3, 3, 3))
+    t1w, affine = images['in_file']
+    away = distance_transform_edt(images['brain_mask'][0] == 0, sampling=3)
+    pictures = []
+    for name, head in (('rim', (away > 0) & (away <= SHOWN)), ('head', away > 0)):
+        seen = images | {'in_file': (t1w + 150 * head, affine)}
+        paths = save(tmp_path / name, seen)
+        svg = draw(paths, over_file=paths['in_file'], over_as=[over_as], names=['a', 'b'])
+        pictures.append([image.get('href') for image in ET.fromstring(svg).iter(f'{SVG}image')])
+    assert pictures[0] == pictures[1]
+    stripped = ET.fromstring(draw(save(tmp_path / 'brain', images)))
+    assert next(stripped.iter(f'{SVG}image')).get('href') != pictures[0][0]

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: To the start of the line, and clear it.
@@ -110,7 +110,8 @@ class Console:
 
     def _log(self, text: str) -> None:
         if self._log_file is not None:
-            with self._log_file.open('a', encoding='utf-8') as stream:
+            # a full disk ends the step that needs it, not the one that only tells of it
+            with suppress(OSError), self._log_file.open('a', encoding='utf-8') as stream:
                 stream.write(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {text}\n')
 
 

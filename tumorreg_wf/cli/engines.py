@@ -6,6 +6,8 @@ from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import DistributedPluginBase, PluginBase
 from nipype.pipeline.plugins.multiproc import run_node
 
+from tumorreg_wf.cli.workers import MultiProcPlugin
+
 
 class _ToldOfLostJobs:
     """A plugin that outlives jobs which leave no result, since they were killed.
@@ -63,7 +65,8 @@ class DaskPlugin(DistributedPluginBase):
 
 def make_engine(plugin: str, arguments: dict) -> PluginBase:
     """Make a plugin, by its name in ``cli.plugins.PLUGINS``, that :meth:`Workflow.run` takes."""
-    kind = DaskPlugin if plugin == 'Dask' else getattr(plugins, f'{plugin}Plugin')
+    own = {'Dask': DaskPlugin, 'MultiProc': MultiProcPlugin}
+    kind = own.get(plugin) or getattr(plugins, f'{plugin}Plugin')
     if issubclass(kind, DistributedPluginBase):
         kind = type(f'{plugin}Plugin', (_ToldOfLostJobs, kind), {})
     return kind(plugin_args=arguments)

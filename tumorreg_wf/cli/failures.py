@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tumorreg_wf.cli.console import Console
+from tumorreg_wf.files import write_text
 
 #: What a reason points at, and what helps.
 ADVICE = (
@@ -13,7 +18,8 @@ ADVICE = (
         'The GPU could not do it. Try --device cpu, or a GPU that nobody else uses.',
     ),
     (
-        r'exit code (-9|137)\b|code (-9|137)\b|MemoryError|bad_alloc|cannot allocate memory',
+        r'exit code (-9|137)\b|code (-9|137)\b|MemoryError|bad_alloc|cannot allocate memory|'
+        r'killed from outside',
         'Most often there was too little memory. Give --mem and a lower --nprocs, or ask the '
         'scheduler for more memory.',
     ),
@@ -32,7 +38,13 @@ ADVICE = (
     ),
 )
 
-OTHERWISE = 'If the reason does not help, report it and add the crash file.'
+#: A disk with less free than this counts as full, MB.
+LITTLE_SPACE = 100
+
+OTHERWISE = (
+    'If the reason does not help, delete the work folder, which may be damaged, and try again. '
+    'If it fails again, report it and add the crash file.'
+)
 
 
 @dataclass(frozen=True)
@@ -80,3 +92,45 @@ def read_crash(path: Path) -> Failure:
         if said_lines:
             reason = f'{reason} {said_lines[-1].strip()}'
     return Failure(reason.strip(), node.group(1) if node else '', path)
+
+
+def write_failure(folder: Path, message: str) -> None:
+    """Leave what stopped a participant before any node ran where the report looks for it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / 'crash-input.txt', f'Node: input\n\n{message}\n')
+
+
+def tell_failures(
+    failures: Mapping[str, Failure],
+    participants: Collection[str],
+    folders: Iterable[Path],
+    console: Console,
+) -> None:
+    """Say last what failed, where more is said, and what to do.
+
+    Parameters
+    ----------
+    failures : by participant.
+    participants : all of the run.
+    folders : whose disks may be full, of which failures often say something else.
+    console : where to say it.
+    """
+    from tumorreg_wf.cli.progress import stage_of
+
+    for participant, failure in failures.items():
+        at = f' while {stage_of(failure.node)}' if failure.node else ''
+        lines = [f'tumorreg: sub-{participant} failed{at}: {failure.reason}']
+        if failure.crash_file is not None:
+            lines += [f'    details: {failure.crash_file}', f'    to do: {failure.advice}']
+        console.error(lines)
+    if failures and len(participants) > 1:
+        console.error([f'{len(failures)} of {len(participants)} participants failed.'])
+    for folder in folders if failures else ():
+        left = shutil.disk_usage(folder).free / 1e6
+        if left < LITTLE_SPACE:
+            console.error(
+                [
+                    f'tumorreg: {folder}: its disk is full ({left:.0f} MB are left). Give another '
+                    'folder, or free some space; the same command then goes on from there.'
+                ]
+            )

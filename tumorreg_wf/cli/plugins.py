@@ -6,12 +6,12 @@ import configparser
 import multiprocessing
 import os
 import shutil
-import uuid
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import write_aside
 from tumorreg_wf.settings import Settings
 
 #: Nipype's plugins by name, and Dask; with each the program it submits steps with.
@@ -130,11 +130,9 @@ def configure_nipype(
             },
         }
     )
-    # runs that share the folder must never read half of it
-    part = folder / f'{uuid.uuid4()}.part'
-    with part.open('w') as stream:
+    # runs may share the folder
+    with write_aside(folder / 'nipype.cfg') as part, part.open('w') as stream:
         parser.write(stream)
-    os.replace(part, folder / 'nipype.cfg')
     os.environ.update(NIPYPE_CONFIG_DIR=str(folder), NIPYPE_NO_ET='1', NO_ET='1')
     # names jobs; not set in containers, where the user may have no name at all
     os.environ.setdefault('LOGNAME', os.environ.get('USER', 'tumorreg'))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 
+from nipype.interfaces.base import isdefined
 from nipype.interfaces.utility import IdentityInterface
 
 from tumorreg_wf.bids import Anatomy
@@ -60,6 +62,7 @@ class Progress:
     ----------
     timings : seconds by stage, by participant; of a step done in an earlier run, its time then.
     failed : participants with a step that failed.
+    stored : files in the output folder, by participant.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Progress:
         self._announced: set[tuple[str, str]] = set()
         self._measured: dict[str, list[float]] = defaultdict(list)
         self.timings: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self.stored: dict[str, list[Path]] = defaultdict(list)
 
     @property
     def finished(self) -> set[str]:
@@ -99,6 +103,10 @@ class Progress:
             self._fail(name, anatomy)
         elif name in self._running or anatomy.subject not in self.failed:
             self._end(name, anatomy, getattr(node.result, 'runtime', None))
+            if name.rpartition('.')[2].startswith('ds_'):
+                outputs = node.result.outputs
+                self.stored[anatomy.subject] += map(Path, _listed(outputs.out_file))
+                self.stored[anatomy.subject] += map(Path, _listed(outputs.out_meta))
 
     def _start(self, name: str, anatomy: Anatomy) -> None:
         self._running[name] = time.monotonic()
@@ -193,6 +201,12 @@ class Progress:
 
     def _anatomy(self, name: str) -> Anatomy:
         return self._anatomies[name.partition('.')[0]]
+
+
+def _listed(paths) -> list[str]:
+    if not isdefined(paths):
+        return []
+    return paths if isinstance(paths, list) else [paths]
 
 
 def stage_of(name: str) -> str:

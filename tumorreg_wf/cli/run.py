@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import signal
 import sys
 import tempfile
 import time
 import traceback
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import check_dataset, find_participants
 from tumorreg_wf.cli.console import Console
-from tumorreg_wf.cli.failures import Failure, read_crash
+from tumorreg_wf.cli.failures import Failure, read_crash, tell_failures, write_failure
 from tumorreg_wf.cli.group import find_group, run_group
 from tumorreg_wf.cli.inputs import find_input
 from tumorreg_wf.cli.parser import absolute, get_parser, make_settings
@@ -29,6 +31,7 @@ from tumorreg_wf.cli.plugins import (
     runs_elsewhere,
 )
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import hold, remove_parts, write_text
 from tumorreg_wf.settings import Settings
 
 FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
@@ -63,18 +66,36 @@ def main(argv: list[str] | None = None) -> int:
             device = resolve_device(opts.device, elsewhere=runs_elsewhere(plugin))
             settings = make_settings(opts, device)
             participants = _check_arguments(settings, opts)
-            run = partial(_run, settings, participants, opts, plugin, plugin_args)
+            run = partial(_run_alone, settings, participants, opts, plugin, plugin_args)
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
         return WRONG_ARGUMENTS
     try:
-        return run()
+        with stopped_by_sigterm():
+            return run()
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
+        return FAILED
+    except OSError as error:  # a full disk, or one that went away
+        print(f'tumorreg: error: {error.filename}: {error.strerror}.', file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print('tumorreg: interrupted; the same command goes on from here.', file=sys.stderr)
         return FAILED
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM, as schedulers and containers send it, do what Ctrl-C does."""
+
+    def interrupt(*_) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
@@ -129,6 +150,16 @@ def resolve_device(device: str, *, elsewhere: bool = False) -> str:
     return f'cuda:{number}'
 
 
+def _run_alone(settings: Settings, participants: list[str], *rest) -> int:
+    """Run while no other run is at these participants, in neither folder."""
+    logs = settings.out_dir / 'logs'
+    logs.mkdir(exist_ok=True)
+    with hold(logs, participants), hold(settings.work_dir, participants):
+        for participant in participants:
+            remove_parts(settings.out_dir / f'sub-{participant}')
+        return _run(settings, participants, *rest)
+
+
 def _run(
     settings: Settings,
     participants: list[str],
@@ -138,7 +169,6 @@ def _run(
 ) -> int:
     run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
     logs = settings.out_dir / 'logs'
-    logs.mkdir(exist_ok=True)
     console = Console(logs / f'{run_uuid}.log', opts.verbose)
     console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
     queued = runs_elsewhere(plugin)
@@ -155,10 +185,15 @@ def _run(
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
+    def tell(failures: Mapping[str, Failure]) -> int:
+        folders = (settings.out_dir, settings.work_dir)
+        tell_failures(failures, participants, folders, console)
+        return FAILED if failures else 0
+
     anatomies, failures = find_input(settings, participants, console)
     write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv))
     for participant, failure in failures.items():
-        _write_failure(crash_folder(settings.out_dir, participant, run_uuid), failure.reason)
+        write_failure(crash_folder(settings.out_dir, participant, run_uuid), failure.reason)
     methods, timings = 'Nothing was processed.', {}
     if anatomies:
         template = load_template(settings.template, settings.work_dir / 'templates')
@@ -167,10 +202,10 @@ def _run(
         methods = workflow.visit_desc()
     write_citation(settings.out_dir, methods)
     if opts.boilerplate_only:
-        return _tell(failures, participants, console)
+        return tell(failures)
 
     if anatomies and not opts.reports_only:
-        (logs / f'{run_uuid}.json').write_text(settings.to_json())
+        write_text(logs / f'{run_uuid}.json', settings.to_json())
         progress = Progress(console, workflow, anatomies, queued=queued)
         timings = progress.timings
         if plugin in SUBMIT_ONLY:
@@ -180,7 +215,7 @@ def _run(
                 'empty, the same command without --use-plugin checks them, runs what is missing, '
                 'and writes the reports.'
             )
-            return _tell(failures, participants, console) or SUBMITTED
+            return tell(failures) or SUBMITTED
         if queued:
             for node in workflow._get_all_nodes():  # to copy a file is not worth a job
                 node.run_without_submitting = node.name.startswith('ds_')
@@ -197,10 +232,12 @@ def _run(
         for anatomy in anatomies:
             if anatomy.subject not in progress.finished:
                 failures.setdefault(anatomy.subject, NOT_FINISHED)
+            elif lost := [path for path in progress.stored[anatomy.subject] if not _there(path)]:
+                failures[anatomy.subject] = Failure(f'{lost[0]}: stored, but gone again.')
     failures = _write_reports(
         settings, participants, run_uuid, timings, methods, failures, console
     )
-    return _tell(failures, participants, console)
+    return tell(failures)
 
 
 def _write_reports(
@@ -237,6 +274,11 @@ def _write_reports(
     return failures
 
 
+def _there(path: Path) -> bool:
+    """Tell whether a file, which was whole when it was stored, is there."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _warn_of_empty_masks(folder: Path, console: Console) -> None:
     for table in sorted(folder.rglob('*_desc-tumor_morph.tsv')):
         names, values = (line.split('\t') for line in table.read_text().splitlines()[:2])
@@ -253,27 +295,6 @@ def _check_spaces(settings: Settings, template_name: str) -> None:
             raise TumorregError(
                 f'--output-spaces {space}: only T1w and the template ({template_name}) are known.'
             )
-
-
-def _tell(failures: dict[str, Failure], participants: list[str], console: Console) -> int:
-    """Say last what failed, where more is said, and what to do."""
-    from tumorreg_wf.cli.progress import stage_of
-
-    for participant, failure in failures.items():
-        at = f' while {stage_of(failure.node)}' if failure.node else ''
-        lines = [f'tumorreg: sub-{participant} failed{at}: {failure.reason}']
-        if failure.crash_file is not None:
-            lines += [f'    details: {failure.crash_file}', f'    to do: {failure.advice}']
-        console.error(lines)
-    if failures and len(participants) > 1:
-        console.error([f'{len(failures)} of {len(participants)} participants failed.'])
-    return FAILED if failures else 0
-
-
-def _write_failure(folder: Path, message: str) -> None:
-    """Leave what stopped a participant before any node ran where the report looks for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'crash-input.txt').write_text(f'Node: input\n\n{message}\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+
+from nipype.interfaces.base import isdefined
+
+from tumorreg_wf.files import check_whole, write_aside
 
 # niworkflows lists all TemplateFlow templates when it is imported: seconds of indexing, and a
 # cache folder in HOME. A home with nothing in it spares both. The variable is put back, so that
@@ -30,7 +35,8 @@ class DerivativesDataSink(_DerivativesDataSink):
 
     Entities of the source T1w (subject, session, acquisition, run...) are kept. Masks are written
     as uint8, segmentations as int16, probabilities and T1w as float32. The header's codes and
-    units are completed; stored voxel values of the right type are copied as they are.
+    units are completed; stored voxel values of the right type are copied as they are. Each file is
+    read to its end before it gets its name, so that no reader ever sees a part of one.
     """
 
     out_path_base = ''
@@ -47,3 +53,32 @@ class DerivativesDataSink(_DerivativesDataSink):
             'MNI152NLin6Asym',
         }
     )
+
+    def _run_interface(self, runtime):
+        out_dir = Path(runtime.cwd)
+        if isdefined(self.inputs.base_directory):
+            out_dir = Path(self.inputs.base_directory).absolute()
+        given = self.inputs.base_directory
+        with tempfile.TemporaryDirectory(prefix='stored-', dir=runtime.cwd) as stored:
+            self.inputs.base_directory = stored
+            try:
+                runtime = super()._run_interface(runtime)
+            finally:
+                self.inputs.base_directory = given
+            for source in sorted(path for path in Path(stored).rglob('*') if path.is_file()):
+                check_whole(source)
+                target = out_dir / source.relative_to(stored)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with write_aside(target) as part:
+                    shutil.copyfile(source, part)
+        for name in ('out_file', 'out_meta'):
+            if name in self._results:
+                self._results[name] = _moved(self._results[name], stored, out_dir)
+        return runtime
+
+
+def _moved(paths, old: str, new: Path):
+    """Name files, one or a list, by the folder they have come to."""
+    if isinstance(paths, list):
+        return [_moved(path, old, new) for path in paths]
+    return str(new / Path(paths).relative_to(old))

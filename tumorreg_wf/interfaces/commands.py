@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+from collections.abc import Iterator
+
 from nipype.interfaces.base import CommandLine
+
+#: How lines begin that tell of an end which the exit code tells of too.
+OF_THE_SHELL = ('Aborted', 'Killed', 'Segmentation fault', 'Terminated')
+
+
+#: Paths that mean the same wherever they are written.
+PLAIN = re.compile(r'[\w@%+:./-]*', re.ASCII)
+
+
+def _paths(value) -> Iterator[str]:
+    """Find the absolute paths among inputs."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, str) and os.path.isabs(value):
+        yield value
 
 
 class CheckedCommand(CommandLine):
@@ -11,10 +34,26 @@ class CheckedCommand(CommandLine):
     Nipype looks at the outputs alone; a program killed while it writes leaves half of one.
     """
 
+    @property
+    def cmdline(self) -> str:
+        """The command as a shell takes it.
+
+        Names of folders may hold what the shell, or ANTs inside its brackets, takes for its own,
+        and Nipype quotes but some of them. Such paths are written from this folder on.
+        """
+        line = super().cmdline
+        for path in sorted(_paths(self.inputs.get_traitsfree()), key=len, reverse=True):
+            if not PLAIN.fullmatch(path):
+                folder, name = os.path.split(path)
+                near = os.path.join(os.path.relpath(os.path.realpath(folder)), name)
+                line = line.replace(shlex.quote(path), near).replace(path, near)
+        return line
+
     def _run_interface(self, runtime, correct_return_codes=(0,)):
         runtime = super()._run_interface(runtime, correct_return_codes)
         if runtime.returncode not in correct_return_codes:
-            said = (runtime.stderr or runtime.stdout or '').strip().splitlines()
+            lines = (runtime.stderr or runtime.stdout or '').strip().splitlines()
+            said = [line.strip() for line in lines if not line.startswith(OF_THE_SHELL)]
             raise RuntimeError(
                 f'{self._cmd.split()[-1]} ended with exit code {runtime.returncode}: '
                 f'{said[-1] if said else "it said nothing"}'

@@ -18,8 +18,12 @@ from nipype.interfaces.base import (
 )
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.images import bounding_box, load_image, same_grid
+from tumorreg_wf.images import bounding_box, dilate_mask, load_image, same_grid
 from tumorreg_wf.interfaces import colours, figures
+
+#: Of a whole head so much is shown around the brain, mm: its mask can be judged, and nobody is
+#: known by it.
+SHOWN = 10.0
 
 
 class _PlotSlicesInputSpec(BaseInterfaceInputSpec):
@@ -119,14 +123,16 @@ def plot_slices(
     focus = next((mask for mask in wanted if mask.any()), np.ones_like(brain))
     mosaic = figures.Mosaic(focus, affine, n_slices)
 
-    hidden = ~brain if masked else np.zeros_like(brain)
     below = np.asanyarray(read(in_file).dataobj)[box]
+    everywhere = np.asanyarray(read(over_file).dataobj) if over_file else inside
+    over = everywhere[box]
+    hidden = ~brain if masked else np.zeros_like(brain)
+    if not masked and brain.any() and (below[~brain].any() or over[~brain].any()):
+        hidden = ~dilate_mask(brain, nb.affines.voxel_sizes(affine), SHOWN)
     grey = colours.to_grey(below, colours.find_range(below, brain))
     grey[hidden] = 0
     layers = [figures.Layer(names[0], mosaic.raster(grey))]
     if over_file:
-        everywhere = np.asanyarray(read(over_file).dataobj)
-        over = everywhere[box]
         if 'signed' in over_as and inside.any():
             over = over - np.median(everywhere[inside])
         for name, how in zip(names[1:], over_as, strict=True):

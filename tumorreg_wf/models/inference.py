@@ -9,12 +9,13 @@ from pathlib import Path
 import nibabel as nb
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
 from torch import nn
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import write_aside
 from tumorreg_wf.images import (
     bounding_box,
     remove_small_components,
@@ -62,7 +63,9 @@ def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
     try:
         network = ARCHITECTURES[weights.architecture](**weights.config)
         network.load_state_dict(load_file(weights.path))
-    except (KeyError, TypeError, RuntimeError):
+    except (KeyError, TypeError, RuntimeError) as error:
+        if 'allocate' in str(error):  # too little memory, which is no fault of the weights
+            raise
         raise TumorregError(
             f'{weights.path}: these weights do not fit the network {weights.architecture} of this '
             'version. Train them again, or use the version they were trained with.'
@@ -87,7 +90,8 @@ def save_network(network: nn.Module, path: str | Path, *, name: str, task: str, 
         key: (value.half() if value.ndim > 2 else value).contiguous().cpu()
         for key, value in network.state_dict().items()
     }
-    save_file(state, path, metadata)
+    with write_aside(path) as part:  # safetensors' own files are for their owner alone
+        part.write_bytes(save(state, metadata))
 
 
 def segment(

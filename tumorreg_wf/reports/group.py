@@ -6,7 +6,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,15 @@ import numpy as np
 import pandas as pd
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import write_aside, write_text
 from tumorreg_wf.images import load_image, same_grid, save_like
 from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES, find_outliers
 
 TUMOR, QUALITY = '_desc-tumor_morph', '_desc-qc_morph'
+
+#: Columns of the former that the report cannot do without.
+NEEDED = ('volume_mm3', 'hemisphere', 'n_regions')
 
 #: So many T1w are averaged to show where the brain is.
 MOST_BACKGROUNDS = 10
@@ -127,7 +131,7 @@ def read_tables(tables: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict]]:
         for ending in (TUMOR, QUALITY):
             table = path.with_name(f'{prefix}{ending}.tsv')
             if table.exists():
-                row |= _read_row(table)
+                row |= _read_row(table, NEEDED if ending == TUMOR else ())
                 described |= _read_dictionary(table.with_suffix('.json'))
         rows.append(row)
     group = pd.DataFrame(rows)
@@ -140,13 +144,18 @@ def read_tables(tables: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict]]:
     return group.astype(object).replace('', 'n/a').fillna('n/a'), dictionary
 
 
-def _read_row(path: Path) -> dict[str, str]:
-    rows = read_tsv(path)
-    if len(rows) != 1 or None in rows[0].values():
+def _read_row(path: Path, needed: Collection[str]) -> dict[str, str]:
+    try:
+        rows = read_tsv(path)
+    except (ValueError, csv.Error):  # no text, or no end of a field
+        rows = []
+    row = rows[0] if len(rows) == 1 else {}
+    complete = bool(row) and None not in row and None not in row.values()
+    if not complete or not row.keys() >= set(needed):
         raise TumorregError(
             f'{path}: a table with one row is needed. Delete it and process this patient again.'
         )
-    return rows[0]
+    return row
 
 
 def _read_dictionary(path: Path) -> dict[str, dict]:
@@ -159,8 +168,9 @@ def _read_dictionary(path: Path) -> dict[str, dict]:
 def write_table(group: pd.DataFrame, dictionary: dict[str, dict], out_dir: Path) -> Path:
     """Write ``group_desc-tumor_morph.tsv`` and its dictionary; give the table's path."""
     path = out_dir / f'group{TUMOR}.tsv'
-    group.to_csv(path, sep='\t', index=False, quoting=csv.QUOTE_NONE)
-    path.with_suffix('.json').write_text(json.dumps(dictionary, indent=1) + '\n')
+    with write_aside(path) as part:
+        group.to_csv(part, sep='\t', index=False, quoting=csv.QUOTE_NONE)
+    write_text(path.with_suffix('.json'), json.dumps(dictionary, indent=1) + '\n')
     return path
 
 
@@ -231,18 +241,19 @@ def write_map(tumor_map: TumorMap, out_dir: Path) -> Path:
     path = out_dir / stem / 'anat' / f'{stem}_label-tumor_probseg.nii.gz'
     path.parent.mkdir(parents=True, exist_ok=True)
     frequency = tumor_map.frequency
-    save_like(np.asanyarray(frequency.dataobj), frequency, path)
+    with write_aside(path) as part:
+        save_like(np.asanyarray(frequency.dataobj), frequency, part)
     sources = [f'bids::{mask.relative_to(out_dir).as_posix()}' for mask in tumor_map.masks]
     # a template that came with tumorreg has no address; a mask on its grid has
     first = _read_dictionary(Path(str(tumor_map.masks[0]).replace('.nii.gz', '.json')))
-    sidecar = {
+    sidecar: dict[str, object] = {
         'Description': f'Part of {tumor_map.patients} patients with a tumour in the voxel; '
         'sessions of a patient share its part.',
         'Sources': sources,
         'SpatialReference': first.get('SpatialReference', sources[0]),
     }
     text = json.dumps(sidecar, indent=1) + '\n'
-    Path(str(path).replace('.nii.gz', '.json')).write_text(text, encoding='utf-8')
+    write_text(str(path).replace('.nii.gz', '.json'), text)
     return path
 
 

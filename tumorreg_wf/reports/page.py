@@ -12,6 +12,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from tumorreg_wf.files import write_text
+
 
 @dataclass(frozen=True)
 class Part:
@@ -48,7 +50,7 @@ def render_page(path: Path, title: str, sections: Sequence[Section]) -> Path:
     environment.filters['show'] = lambda part: show(part.content, next(numbers))
     source = (files('tumorreg_wf') / 'data' / 'report.tpl').read_text(encoding='utf-8')
     page = environment.from_string(source).render(title=title, sections=sections)
-    path.write_text(page, encoding='utf-8')
+    write_text(path, page)
     return path
 
 

@@ -12,13 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from tumorreg_wf import __version__
+from tumorreg_wf.files import write_text
 
 
 def write_citation(out_dir: str | Path, text: str) -> Path:
     """Write the methods text with versions and references to ``<out_dir>/logs/CITATION.md``."""
     path = Path(out_dir) / 'logs' / 'CITATION.md'
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(complete_methods(text), encoding='utf-8')
+    write_text(path, complete_methods(text))
     return path
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from pathlib import Path
 
 from nipype.interfaces import utility as niu
@@ -11,6 +10,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf import __version__
+from tumorreg_wf.files import write_text
 from tumorreg_wf.interfaces.bids import DerivativesDataSink
 from tumorreg_wf.quality import MEASURES
 from tumorreg_wf.template import Template
@@ -55,11 +55,7 @@ def write_dataset_files(out_dir: Path, *, bids_dir: Path, command: str) -> None:
         'dataset_description.json': json.dumps(description, indent=1) + '\n',
         '.bidsignore': '\n'.join(BIDSIGNORE) + '\n',
     }.items():
-        # runs of other participants may read it now
-        part = out_dir / 'logs' / f'{uuid.uuid4()}.part'
-        part.parent.mkdir(exist_ok=True)
-        part.write_text(text, encoding='utf-8')
-        part.replace(out_dir / name)
+        write_text(out_dir / name, text)
 
 
 def init_derivatives_wf(

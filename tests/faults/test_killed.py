@@ -1,0 +1,98 @@
+"""Processes that are killed, run out of memory, or are interrupted."""
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.faults
+
+#: Steps in the order they run, and whose process is killed: Nipype's, or that of a program.
+KILLS = [
+    ('conform_t1w', None),
+    ('n4_t1w', 'N4BiasFieldCorrection'),
+    ('segment', None),
+    ('segment', 'segment'),
+    ('inpaint', 'inpaint'),
+    ('inpaint', None),
+    ('registration_wf.register', 'antsRegistration'),
+    ('registration_wf.register', None),
+    ('warp_atlas', None),
+    ('tables', None),
+]
+
+
+@pytest.fixture(scope='module')
+def folders(tmp_path_factory):
+    """One output and one work folder: each run goes on where the one before was killed."""
+    folder = tmp_path_factory.mktemp('killed')
+    return {'out': folder / 'out', 'work': folder / 'work'}
+
+
+@pytest.mark.parametrize(('step', 'program'), KILLS)
+def test_a_process_killed_fails_its_step_alone(start, check_gone, folders, step, program):
+    run = start(masks=False, labels=['02'], **folders)
+    run.step(step)
+    worker = run.worker()
+    below = run.below()
+    os.kill(run.program(program) if program else worker, signal.SIGKILL)
+    said = run.end(1)
+    assert 'sub-02 failed' in said and 'to do: ' in said, said
+    assert 'too little memory' in said and 'same command then goes on' in said, said
+    check_gone(below)
+    assert '1 step failed' in (folders['out'] / 'sub-02.html').read_text()
+
+
+def test_after_all_kills_the_same_command_finishes(start, folders):
+    start(masks=False, labels=['02'], **folders).end(0)
+
+
+@pytest.mark.parametrize(
+    ('step', 'program', 'library'),
+    [
+        ('inpaint', 'inpaint', 'libtorch_python'),
+        ('registration_wf.register', 'antsRegistration', '/ants/lib'),
+    ],
+)
+def test_out_of_memory(start, step, program, library):
+    run = start()
+    run.step(step)
+    pid = run.program(program, library)
+    used = int(Path(f'/proc/{pid}/statm').read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
+    assert 'too little memory' in run.end(1)
+    start().end(0)
+
+
+def results(work):
+    return {path: path.stat().st_mtime_ns for path in work.rglob('result_*.pklz')}
+
+
+@pytest.mark.parametrize('signum', [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_then_the_same_command_finishes(start, check_gone, tmp_path, signum):
+    run = start()
+    run.step('registration_wf.register')
+    run.program('antsRegistration')
+    below = run.below()
+    os.kill(run.process.pid, signum)
+    assert 'interrupted; the same command goes on from here' in run.end(1, seconds=60)
+    check_gone(below)
+    before = results(tmp_path / 'work')
+    assert any(path.parent.name == 'inpaint' for path in before)
+    start().end(0)
+    after = results(tmp_path / 'work')
+    again = [path for path, when in before.items() if after[path] != when]
+    assert [path for path in again if not path.parent.name.startswith('ds_')] == []
+
+
+@pytest.mark.parametrize('step', ['n4_t1w', 'registration_wf.register', 'label_tissues'])
+def test_power_cut_then_the_same_command_finishes(start, check_gone, step):
+    run = start()
+    run.step(step)
+    below = run.below()
+    os.killpg(run.process.pid, signal.SIGKILL)
+    run.end(-signal.SIGKILL)
+    check_gone(below)
+    start().end(0)
