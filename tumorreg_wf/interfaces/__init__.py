@@ -10,6 +10,7 @@ at most, and then ``CHANGES.md`` says so. None imports torch.
 - :class:`~tumorreg_wf.interfaces.images.NormalizeIntensity`: grey values for the segmentation
 - :class:`~tumorreg_wf.interfaces.images.DilateMask`: a mask grown in millimetres
 - :class:`~tumorreg_wf.interfaces.images.InvertMask`: all but a mask
+- :class:`~tumorreg_wf.interfaces.torch.ExtractBrain`: the brain in a whole head
 - :class:`~tumorreg_wf.interfaces.torch.SegmentTumor`: the tumour found
 - :class:`~tumorreg_wf.interfaces.torch.InpaintTumor`: the tumour replaced
 - :class:`~tumorreg_wf.interfaces.ants.N4BiasFieldCorrection`,
