@@ -270,3 +270,21 @@ def test_interface(tmp_path):
     assert root.get('role') == 'img'
     assert root.get('aria-label').startswith('a <figure>. Slices at z = ')
     assert not [element for element in root.iter() if element.get('id')]
+
+
+def test_the_brain_is_outlined_with_what_is_around_it(tmp_path):
+    images = make_images()
+    brain, affine = images['brain_mask']
+    images['in_file'] = (np.pad(brain * 100.0, 12), nb.affines.from_matvec(np.eye(3), affine[:3, 3] - 12))
+    images['brain_mask'], images['tumor_mask'] = (
+        (np.pad(images[name][0], 12), images['in_file'][1]) for name in NAMES[1:]
+    )
+    paths = save(tmp_path / 'in', images)
+    svg, plain = draw(paths, outline_brain=True), draw(paths)
+    points, picture = read_points(svg, figures.BRAIN)
+    assert 'brain mask' in svg and 'brain mask' not in plain
+    bright = np.argwhere(picture > 120)[:, ::-1] + (0, figures.HEADER)
+    for side in ('min', 'max'):
+        assert np.abs(getattr(points, side)(0) - getattr(bright, side)(0)).max() < 8
+    around = [read_points(text, figures.TUMOR)[1] for text in (svg, plain)]
+    assert (around[0] > 120).mean() < (around[1] > 120).mean()  # more of what is not brain

@@ -58,7 +58,8 @@ INTRODUCTION = f"""\
 # Brain extraction
 
 Heads drawn from label maps at {SPACING:g} mm: turned and bent, two in three with tumours,
-with the noise, shading and slice thickness of any scanner; some show a part of the head alone, or have no face.
+with the noise, shading and slice thickness of any scanner; some show a part of the head
+alone, or have no face.
 """
 
 
