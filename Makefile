@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 METADATA := setup.cfg pyproject.toml constraints.txt
 
-.PHONY: demo test slow slurm docs dist clean
+.PHONY: demo test slow matrix slurm docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -21,6 +21,10 @@ test: .venv/installed-test
 
 slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow
+
+# one patient stored in many ways: orientation, voxel size, number type, images there are
+matrix: .venv/installed-test
+	$(BIN)/python -m pytest -m matrix tests/input
 
 # as root, on Debian: installs and starts a SLURM of one node
 slurm: .venv/installed-test

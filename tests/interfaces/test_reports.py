@@ -275,7 +275,10 @@ def test_interface(tmp_path):
 def test_the_brain_is_outlined_with_what_is_around_it(tmp_path):
     images = make_images()
     brain, affine = images['brain_mask']
-    images['in_file'] = (np.pad(brain * 100.0, 12), nb.affines.from_matvec(np.eye(3), affine[:3, 3] - 12))
+    images['in_file'] = (
+        np.pad(brain * 100.0, 12),
+        nb.affines.from_matvec(np.eye(3), affine[:3, 3] - 12),
+    )
     images['brain_mask'], images['tumor_mask'] = (
         (np.pad(images[name][0], 12), images['in_file'][1]) for name in NAMES[1:]
     )
