@@ -16,7 +16,9 @@ from scipy import ndimage
 
 from tumorreg_wf.images import resample
 from tumorreg_wf.template import packaged_images
-from tumorreg_wf.training.brains import patient_from_template
+from tumorreg_wf.training.fields import random_deformation, random_field, warp
+from tumorreg_wf.training.growth import random_tumor
+from tumorreg_wf.training.simulate import simulate_patient
 
 pytestmark = pytest.mark.matrix
 
@@ -54,21 +56,50 @@ def coarsen(data, affine, times):
 
 
 @pytest.fixture(scope='module')
-def patient():
-    """T1w and FLAIR of a stripped patient, of the same in a head, and the tumour; 1 mm."""
+def coarse():
+    """The packaged template at 3 mm: T1w, GM, WM and brain mask."""
+    return [
+        coarsen(image.get_fdata(dtype=np.float32), image.affine, COARSE)
+        for image in packaged_images()
+    ]
+
+
+@pytest.fixture(scope='module')
+def patient(coarse):
+    """T1w and FLAIR of a stripped patient, of the same in a head, and the tumour; RAS, 3 mm."""
     rng = np.random.default_rng(5)
-    made, affine = patient_from_template(rng)
-    brain = made.tissues > 0
-    away = ndimage.distance_transform_edt(~brain)
-    texture = 1 + 0.1 * ndimage.gaussian_filter(rng.standard_normal(brain.shape), 4) / 0.02
+    spacing = np.full(3, float(COARSE))
+    t1w, gm, wm, mask = (image.get_fdata(dtype=np.float32) for image in coarse)
+    bend = random_deformation(mask.shape, spacing, rng)
+    brain = warp(mask, bend, spacing, np.ones(mask.shape, bool), order=1) >= 0.5
+    t1w, gm, wm = (warp(image, bend, spacing, brain, order=1) for image in (t1w, gm, wm))
+    tissues = np.where(brain, 1 + np.argmax([gm, wm, 1 - gm - wm], axis=0), 0).astype(np.uint8)
+    tumor = random_tumor(tissues, spacing, rng, volume_ml=60)
+    made = simulate_patient(800 * t1w / t1w.max(), tissues, tumor, spacing, rng)
+    away = ndimage.distance_transform_edt(~brain, sampling=spacing)
+    texture = 1 + 0.1 * random_field(brain.shape, spacing, 12.0, rng)
     images = {'tumor': made.tumor_mask.astype(np.float32)}
     for name, data, fluid in (('t1w', made.t1w, 120), ('flair', made.flair, 60)):
         images[name] = data
-        layers = [fluid, 40, 900, 500]
-        around = np.select([away <= end for end in (2, 7, 11, 13)], layers, 0) * texture
+        around = np.select([away <= end for end in (2, 9, 14)], [fluid, 40, 900], 0) * texture
         noise = np.abs(rng.normal(0, 6, brain.shape))
-        images[f'{name}_head'] = np.where(brain, data, np.maximum(around, 0)) + noise
-    return {name: (data, affine) for name, data in images.items()}
+        images[f'{name}_head'] = np.where(brain, data, around) + noise
+    return {
+        name: nb.Nifti1Image(data.astype(np.float32), coarse[0].affine)
+        for name, data in images.items()
+    }
+
+
+def on_voxels(image, zooms):
+    """Bring an image to other voxels; thick ones are means over their thickness."""
+    if np.allclose(zooms, COARSE):
+        return image
+    thick = [max(round(size / COARSE), 1) for size in zooms]
+    source = ndimage.uniform_filter(image.get_fdata(dtype=np.float32), thick)
+    shape = np.ceil(np.array(image.shape) * COARSE / zooms).astype(int)
+    affine = image.affine @ np.diag([*np.array(zooms) / COARSE, 1.0])
+    grid = nb.Nifti1Image(np.zeros(shape, np.uint8), affine)
+    return resample(nb.Nifti1Image(source, image.affine), grid, order=1)
 
 
 def store(image, row, path):
@@ -96,27 +127,12 @@ def store(image, row, path):
     image.to_filename(path)
 
 
-def on_voxels(data, affine, zooms):
-    """Bring 1 mm images to other voxels: means of blocks, then interpolated where need be."""
-    if np.ptp(zooms) == 0:
-        return coarsen(data, affine, int(zooms[0]))
-    spread = ndimage.uniform_filter(data, [max(round(size), 1) for size in zooms])
-    source = nb.Nifti1Image(spread.astype(np.float32), affine)
-    shape = np.ceil(np.array(data.shape) / zooms).astype(int)
-    matrix = affine @ np.diag([*zooms, 1.0])
-    grid = nb.Nifti1Image(np.zeros(shape, np.uint8), matrix)
-    return resample(source, grid, order=1)
-
-
 @pytest.fixture(scope='module')
-def template(tmp_path_factory):
+def template(coarse, tmp_path_factory):
     """The packaged template at 3 mm, its atlas four quarters."""
     folder = tmp_path_factory.mktemp('template') / 'tpl-Coarse'
     folder.mkdir()
-    t1w, gm, wm, mask = (
-        coarsen(image.get_fdata(dtype=np.float32), image.affine, COARSE)
-        for image in packaged_images()
-    )
+    t1w, gm, wm, mask = coarse
     brain = mask.get_fdata() >= 0.5
     where = nb.affines.apply_affine(mask.affine, np.moveaxis(np.indices(brain.shape), 0, -1))
     quarters = (1 + (where[..., 0] > 0) + 2 * (where[..., 1] > -18)) * brain
@@ -150,8 +166,7 @@ def anat(patient, template, tmp_path_factory):
         stem = raw / f'sub-{name}' / 'anat' / f'sub-{name}'
         suffix = '_head' if row.shown == 'head' else ''
         for image in ('T1w',) if row.shown == 'alone' else ('T1w', 'FLAIR'):
-            data, affine = patient[image.lower() + suffix]
-            stored = on_voxels(data, affine, row.zooms)
+            stored = on_voxels(patient[image.lower() + suffix], row.zooms)
             store(stored, row, stem.with_name(f'{stem.name}_{image}.nii.gz'))
     command = [sys.executable, '-m', 'tumorreg_wf.cli.run', raw, folder / 'out', 'participant']
     command += ['-w', folder / 'work', '--template', template, '--sloppy', '--device', 'cpu']
@@ -259,8 +274,7 @@ def test_nothing_is_flipped(anat, read, name):
 @pytest.mark.parametrize('shown', SHOWN)
 def test_the_tumor_is_found(patient, read, shown):
     """What is compared above is a tumour, not nothing with nothing."""
-    data, affine = patient['tumor']
-    truth = coarsen(data, affine, COARSE).get_fdata() >= 0.5
+    truth = patient['tumor'].get_fdata() > 0
     found = read(REFERENCES[shown], 'label-tumor_mask').get_fdata() > 0
     assert dice(found, truth) > (0.3 if shown == 'alone' else 0.6)
     brain = read(REFERENCES[shown], 'desc-brain_mask').get_fdata() > 0

@@ -59,10 +59,10 @@ class BrainUNet(nn.Module):
 
 
 def _layer(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """A 3x3x3 convolution with batch normalisation and ReLU."""
+    """A 3x3x3 convolution, every channel normalised by itself, and ReLU."""
     return [
         nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False),
-        # batches hold few heads: their statistics need a longer memory
-        nn.BatchNorm3d(out_channels, momentum=0.03),
+        # contrasts differ so much from head to head that the statistics of others are no guide
+        nn.GroupNorm(out_channels, out_channels),
         nn.ReLU(inplace=True),
     ]
