@@ -6,6 +6,7 @@ at most, and then ``CHANGES.md`` says so. None imports torch.
 - :class:`~tumorreg_wf.interfaces.images.Conform`: an image checked, as 3-D float32
 - :class:`~tumorreg_wf.interfaces.images.ConformMask`: a mask on the grid of an image
 - :class:`~tumorreg_wf.interfaces.images.StrippedBrainMask`: brain mask of a stripped image
+- :class:`~tumorreg_wf.interfaces.images.KeepScale`: an image on the scale of another
 - :class:`~tumorreg_wf.interfaces.images.CropToMask`: an image cut down to its mask
 - :class:`~tumorreg_wf.interfaces.images.NormalizeIntensity`: grey values for the segmentation
 - :class:`~tumorreg_wf.interfaces.images.DilateMask`: a mask grown in millimetres

@@ -99,7 +99,10 @@ def init_anatomy_wf(
     conform_wf.inputs.inputnode.t1w = str(anatomy.t1w)
     if anatomy.brain_mask is not None:
         conform_wf.inputs.inputnode.brain_mask = str(anatomy.brain_mask)
-    bias_correction_wf = init_bias_correction_wf(has_flair=has_flair, omp_nthreads=threads)
+    whole_head = anatomy.skull_strip or anatomy.brain_mask is not None
+    bias_correction_wf = init_bias_correction_wf(
+        has_flair=has_flair, whole_head=whole_head, omp_nthreads=threads
+    )
     inpainting_wf = init_inpainting_wf(
         dilation=settings.tumor_dilation,
         weights=weights['inpainting'],
@@ -195,7 +198,7 @@ def init_anatomy_wf(
         template=template,
         std_outputs=spaces is None or template.name in spaces,
         user_mask=None if given is None else str(given),
-        skull_stripped=anatomy.brain_mask is None and not anatomy.skull_strip,
+        skull_stripped=not whole_head,
     )
     reportlets_wf = init_reportlets_wf(
         out_dir=str(settings.out_dir),
