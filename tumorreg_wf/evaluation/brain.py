@@ -26,7 +26,7 @@ from tumorreg_wf.training.head_images import HeadImage, Mixture, draw_head
 from tumorreg_wf.training.heads import SHAPE_SPACING, read_head
 
 #: Edge of the voxels of the heads drawn (mm), and of their field of view (voxels).
-SPACING, SIZE = 1.0, 256
+SPACING, SIZE = 2.0, 128
 
 #: What is drawn.
 GROUPS = {
