@@ -6,7 +6,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 
 FUZZED := images descriptions filters tables groups weights plugins
 
-.PHONY: demo test slow slurm container faults fuzz docs dist clean
+.PHONY: demo test slow matrix slurm container faults fuzz docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -23,6 +23,10 @@ test: .venv/installed-test
 
 slow: .venv/installed-test
 	$(BIN)/python -m pytest -m slow
+
+# one patient stored in many ways: orientation, voxel size, number type, images there are
+matrix: .venv/installed-test
+	$(BIN)/python -m pytest -m matrix tests/input
 
 # as root, on Debian: installs and starts a SLURM of one node
 slurm: .venv/installed-test

@@ -1,6 +1,7 @@
 """Join segmentation weights: ensemble.py NAME OUT WEIGHTS [WEIGHTS ...]
 
-WEIGHTS are what ``--segmentation-weights`` takes; the first sees all the slices that any other does.
+WEIGHTS are what ``--segmentation-weights`` takes; the first sees all the slices that any other
+does.
 Those with ``+FLAIR`` after their name are used only where there is a FLAIR.
 """
 
@@ -35,7 +36,9 @@ save_network(
 )
 # the card of packaged weights has their name
 cards = [
-    card if (card := one.path.with_name('model_card.json')).exists() else one.path.with_suffix('.json')
+    card
+    if (card := one.path.with_name('model_card.json')).exists()
+    else one.path.with_suffix('.json')
     for one in weights
 ]
 card = {

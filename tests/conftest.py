@@ -99,6 +99,20 @@ def phantom():
 
 
 @pytest.fixture(scope='session')
+def head_labels(tmp_path_factory):
+    """Two label maps of one small head, 2 mm: skin, soft tissue, bone, fluid and a brain."""
+    folder = tmp_path_factory.mktemp('heads')
+    radius = np.sqrt(sum(axis**2 for axis in np.ogrid[-29:30, -32:33, -29:30]))
+    labels = np.select(
+        [radius < n for n in (4, 14, 17, 19, 20, 21, 27, 28)], [4, 2, 3, 24, 24, 515, 507, 511], 0
+    ).astype(np.int16)
+    labels[29, 14:18, 29] = 502  # a vessel into the brain
+    for name in ('one', 'two'):
+        nb.Nifti1Image(labels, np.diag([-2, 2, 2, 1])).to_filename(folder / f'{name}.nii.gz')
+    return folder
+
+
+@pytest.fixture(scope='session')
 def turned():
     """Function that permutes and flips an image's axes to codes such as 'LPS'."""
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.measures import measure_regions, measure_tumor, read_lut
+from tumorreg_wf.measures import find_brain_notes, measure_regions, measure_tumor, read_lut
 
 SPACING = np.array([1.0, 2.0, 3.0])  # 6 mm^3 a voxel
 
@@ -150,3 +150,11 @@ def test_labels_below_zero_are_no_region(labels, lut):
     labels[0, 0, 0] = -5
     table = measure_regions(labels, labels == 1, SPACING, lut, labels > 1)
     assert table['volume_mm3'][0] == 399 * 6
+
+
+@pytest.mark.parametrize(('ml', 'odd'), [(300, True), (900, False), (1900, False), (2600, True)])
+def test_a_volume_no_brain_has_is_said(ml, odd):
+    brain = np.zeros((30, 30, 30), bool)
+    brain.flat[: ml // 9] = True  # voxels of 9 ml
+    notes = find_brain_notes(brain, np.array([30.0, 20.0, 15.0]))
+    assert len(notes) == odd and all(f'{ml // 9 * 9} ml' in note for note in notes)

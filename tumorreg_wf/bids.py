@@ -51,6 +51,7 @@ class Anatomy:
     subject, session : labels; ``session`` is None where there are none.
     t1w, flair : images of one session; ``flair`` is None where there is none.
     tumor_mask, brain_mask : masks given by the user; None where there are none.
+    skull_strip : whether the brain has to be found in the T1w first.
     """
 
     subject: str
@@ -59,6 +60,7 @@ class Anatomy:
     flair: Path | None = None
     tumor_mask: Path | None = None
     brain_mask: Path | None = None
+    skull_strip: bool = False
 
     @property
     def label(self) -> str:

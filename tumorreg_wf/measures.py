@@ -17,6 +17,9 @@ CROSSING_VOLUME = 500.0
 #: Segmentations are stored as int16.
 LARGEST_LABEL = 32767
 
+#: Whole brains have volumes between these, ml.
+BRAIN_VOLUMES = (600.0, 2300.0)
+
 #: A tumour is large from here on, ml.
 LARGE_TUMOR = 200.0
 
@@ -228,6 +231,17 @@ def find_notes(
                 'cavity after surgery or stroke.'
             )
     return notes
+
+
+def find_brain_notes(brain: np.ndarray, spacing: np.ndarray) -> list[str]:
+    """Say if a brain mask (boolean) has a volume that no brain has; spacing in mm."""
+    volume = brain.sum() * float(np.prod(spacing)) / 1000
+    if BRAIN_VOLUMES[0] <= volume <= BRAIN_VOLUMES[1]:
+        return []
+    return [
+        f'The brain mask has {volume:.0f} ml; a whole brain has {BRAIN_VOLUMES[0]:.0f} to '
+        f'{BRAIN_VOLUMES[1]:.0f}. Look at it; a better one can be given with -d.'
+    ]
 
 
 def find_place_notes(

@@ -28,6 +28,7 @@ class Settings:
     output_spaces: tuple[str, ...] | None = None
     skull_strip: str = 'auto'
     tumor_dilation: float = 3.0
+    brain_weights: Path | None = None
     segmentation_weights: Path | None = None
     inpainting_weights: Path | None = None
     registration_target: str = 'recovered'

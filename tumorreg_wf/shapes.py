@@ -19,6 +19,11 @@ def find_shapes(folder: Path, only: slice = slice(None)) -> list[Path]:
     return found
 
 
+def name_of(path: Path) -> str:
+    """Name of a label volume: that of its file without the extension."""
+    return path.name.partition('.')[0]
+
+
 def read_shape(path: Path, *, spacing: float) -> np.ndarray:
     """Read a tumour label volume (uint8, cropped to the tumour) that lends its shape."""
     labels = to_network_grid(load_image(path), spacing=spacing, order=0).get_fdata()

@@ -25,7 +25,7 @@ class Weights:
     path : the safetensors file.
     sha256 : hash of its content; a node that uses the weights hashes this.
     name : name and version, for reports.
-    task : ``'segmentation'`` or ``'inpainting'``.
+    task : ``'brain'``, ``'segmentation'`` or ``'inpainting'``.
     architecture : class name of the network.
     config : its keyword arguments.
     spacing : edge of the voxels the network sees, mm.
@@ -45,7 +45,7 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
 
     Parameters
     ----------
-    task : ``'segmentation'`` or ``'inpainting'``.
+    task : ``'brain'``, ``'segmentation'`` or ``'inpainting'``.
     source : name of packaged weights, ``'default'`` (also None) or ``'paper'``, those of the
         original method; or a safetensors file, or a folder that holds one, as
         ``tumorreg-train`` writes it.

@@ -16,7 +16,11 @@ COMMANDS = re.findall(r'--prefix (\w+) ([\w.]+) > \$folder/([\w-]+)', PAGE.read_
     ('command', 'words', 'completed'),
     [
         ('tumorreg', ['in', 'out', ''], {'participant', 'group'}),
-        ('tumorreg', ['in', 'out', 'participant', '--skull-strip-t1w', ''], {'auto', 'skip'}),
+        (
+            'tumorreg',
+            ['in', 'out', 'participant', '--skull-strip-t1w', ''],
+            {'auto', 'skip', 'force'},
+        ),
         ('tumorreg', ['--tumor-d'], {'--tumor-dilation'}),
         ('tumorreg-train', [''], {'segmentation', 'inpainting'}),
         ('tumorreg-evaluate', [''], {'segmentation', 'inpainting'}),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tumorreg_wf.cli.evaluate import METHODS, MODALITIES, main
-from tumorreg_wf.evaluation import fills, holes, inpainting, segmentation
+from tumorreg_wf.evaluation import brain, fills, holes, inpainting, segmentation
 from tumorreg_wf.models.inference import save_network
 from tumorreg_wf.models.partial_conv import PConvNet
 from tumorreg_wf.models.unet import UNet
@@ -216,6 +216,44 @@ class TestInpainting:
         assert main([*argv, *more]) == 0
         assert set(read(tmp_path / 'out', 'inpainting')[0]['method']) == {'mean'}
         assert 'paper: left out. ' in capsys.readouterr().out
+
+
+class TestBrain:
+    @pytest.fixture
+    def argv(self, head_labels, phantom, tmp_path, monkeypatch):
+        monkeypatch.setattr(brain, 'SPACING', 4.0)
+        monkeypatch.setattr(brain, 'SIZE', 48)
+        write(phantom.tumor, tmp_path / 'shapes' / 'ball.nii.gz')
+        argv = ['brain', str(head_labels), str(tmp_path / 'out'), '--device', 'cpu']
+        return [*argv, '--shapes', str(tmp_path / 'shapes')]
+
+    @pytest.mark.parametrize('all_of_it', [True, False])
+    def test_tumours_that_are_lost(self, argv, tmp_path, monkeypatch, capsys, all_of_it):
+        def extract_brain(network, image, *, spacing, device):
+            found = np.full(image.shape, all_of_it)
+            return found.astype(np.float32), found
+
+        monkeypatch.setattr(brain, 'extract_brain', extract_brain)
+        assert main([*argv, '--label-maps', 'two', '--images', '2']) == 0
+        table, facts, summary = read(tmp_path / 'out', 'brain')
+        assert list(table['label_map']) == ['two'] * 6
+        assert list(table['group']) == [group for group in brain.GROUPS for _ in range(2)]
+        assert set(facts['columns']) == set(table.columns)
+        assert facts['weights'][0]['sha256'] == find_weights('brain').sha256
+        ill = table['tumor_ml'] > 0
+        assert ill.any() and (table['tumor_lost'].notna() == ill).all()
+        assert (table['tumor_lost'][ill] == (0 if all_of_it else 1)).all()
+        whole = 2 * table['brain_ml'] / (table['brain_ml'] + table['found_ml'])
+        np.testing.assert_allclose(table['dice'], whole if all_of_it else 0, atol=1e-5)
+        assert '| whole head, T1w | 2 |' in summary
+        for name in ('dice', 'worst'):
+            assert (tmp_path / f'out/brain_{name}.png').stat().st_size > 5000
+        assert 'two, stripped, T1w 1' in capsys.readouterr().out
+
+    def test_wrong_use(self, argv, tmp_path, capsys):
+        assert main([*argv, '--label-maps', 'three']) == 1
+        assert 'no label map three here' in capsys.readouterr().err
+        assert not (tmp_path / 'out').exists()
 
 
 def unreferenced(patients):

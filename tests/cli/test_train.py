@@ -247,6 +247,33 @@ def test_any_spacing(task, patients, tmp_path):
     assert main(arguments(task, patients, tmp_path, '--spacing', 2.7)) == 0
 
 
+def test_brain(head_labels, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr('tumorreg_wf.training.tasks.IMAGES_PER_HEAD', 1)
+    argv = ['brain', str(head_labels), '--out', str(tmp_path), '--shapes', str(shapes)]
+    argv += '--width 2 --batch 2 --steps 1 --device cpu --validate two --n-shapes 1'.split()
+    assert main(argv) == 0
+    weights = find_weights('brain', tmp_path)
+    assert (weights.architecture, weights.spacing) == ('BrainUNet', 4.0)
+    card = json.loads((tmp_path / 'model_card.json').read_text())
+    assert (card['anatomies'], card['shapes']) == (['one'], 1)
+    assert list(card['validation']['figures']) == ['two-0']
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [
+        (['--healthy', 'folder'], '--healthy, --simulated and --features are not for brain'),
+        (['--exclude', 'three'], '--exclude three: no such participant or label map in '),
+        (['--exclude', 'one', 'two'], 'no label maps to learn from are left'),
+        (['--preset', 'paper'], 'the original method has no network for brain'),
+    ],
+)
+def test_wrong_use_for_brain(head_labels, tmp_path, capsys, more, message):
+    assert main(['brain', str(head_labels), '--out', str(tmp_path / 'out'), *more]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
 def test_simulated_patients(patients, tmp_path):
     argv = arguments('segmentation', patients, tmp_path, '--simulated', patients)
     assert main(argv) == 0
@@ -268,8 +295,8 @@ def test_it_starts_from_weights(trained, patients, tmp_path):
         (['--architecture', 'PConvNet'], 'PConvNet: segmentation takes SlabUNet'),
         (['--exclude', '1', '2', '3'], 'no patients with reference labels'),
         (['--validate', '1', '2', '3'], 'no patients with reference labels'),
-        (['--exclude', '1', '4'], '--exclude 4: no such participant in '),
-        (['--validate', 'x'], '--validate x: no such participant in '),
+        (['--exclude', '1', '4'], '--exclude 4: no such participant or label map in '),
+        (['--validate', 'x'], '--validate x: no such participant or label map in '),
         (['--exclude', '1', '--validate', '1'], '--validate: sub-1 cannot be judged by'),
         (['--patience', 2], 'need --validate'),
         (['--shapes', 'folder'], 'are for inpainting'),

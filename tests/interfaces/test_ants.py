@@ -15,6 +15,7 @@ from tumorreg_wf.interfaces.ants import (
     Registration,
 )
 from tumorreg_wf.workflows.ants import ants_settings, seed_node
+from tumorreg_wf.workflows.bias import init_bias_correction_wf
 
 
 @pytest.fixture
@@ -96,6 +97,34 @@ def test_n4_flattens_a_bias_field(brains):
         return abs(np.polyfit(np.nonzero(inside)[1], ratio, 1)[0])
 
     assert slope(out) < 0.5 * slope(data * ramp)
+
+
+def test_a_whole_head_is_corrected_without_a_step(brains, tmp_path):
+    """The field is that of the brain; skin beside the brain is divided by it, too."""
+    data = nb.load(brains[0]).get_fdata()
+    inside = data > 0
+    away = ndimage.distance_transform_edt(~inside)
+    head = data + 800 * ((away > 0) & (away < 4))
+    ramp = np.linspace(0.7, 1.4, data.shape[1])[None, :, None]
+    affine = nb.load(brains[0]).affine
+    nb.Nifti1Image((head * ramp).astype(np.float32), affine).to_filename('head.nii.gz')
+    nb.Nifti1Image(inside.astype(np.uint8), affine).to_filename('mask.nii.gz')
+    workflow = init_bias_correction_wf(has_flair=False, whole_head=True)
+    workflow.base_dir = str(tmp_path)
+    workflow.inputs.inputnode.t1w = str(tmp_path / 'head.nii.gz')
+    workflow.inputs.inputnode.brain_mask = str(tmp_path / 'mask.nii.gz')
+    workflow.get_node('n4_t1w').inputs.shrink_factor = 1
+    workflow.run()
+    out = nb.load(next(tmp_path.glob('**/scaled.nii.gz'))).get_fdata()
+    ratio = out / np.maximum(head * ramp, 1)
+    rims = [inside & (ndimage.distance_transform_edt(inside) < 2), (away > 0) & (away < 2)]
+    for half in (slice(None, 18), slice(18, None)):  # of little and of much signal
+        within, beyond = (np.median(ratio[:, half][rim[:, half]]) for rim in rims)
+        assert abs(within / beyond - 1) < 0.05
+    assert np.median(ratio[:, :18][rims[1][:, :18]]) > 1.1 * np.median(
+        ratio[:, 18:][rims[1][:, 18:]]
+    )
+    assert np.median(out[inside]) == pytest.approx(np.median((head * ramp)[inside]), rel=1e-4)
 
 
 def test_log_jacobian_of_a_scaling(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ from tumorreg_wf.interfaces.images import (
     CropToMask,
     DilateMask,
     InvertMask,
+    KeepScale,
     NormalizeIntensity,
     StrippedBrainMask,
 )
@@ -98,6 +99,18 @@ def test_normalize_and_mask(save):
     out = load(NormalizeIntensity(in_file=image, in_mask=mask).run().outputs.out_file)
     assert abs(out[inside].mean()) < 1e-3 and abs(out[inside].std() - 1) < 1e-2
     assert not out[~inside].any()
+
+
+def test_the_scale_is_kept(save):
+    inside = brain()
+    data = np.random.default_rng(0).uniform(100, 900, inside.shape).astype(np.float32)
+    image, reference = save(1.5 * data), save(data, 'reference.nii.gz')
+    mask = save(inside.astype(np.uint8), 'mask.nii.gz')
+    out = KeepScale(in_file=image, in_mask=mask, reference=reference).run().outputs.out_file
+    np.testing.assert_allclose(load(out), data, rtol=1e-5)
+    nothing = save(0 * inside.astype(np.uint8), 'nothing.nii.gz')
+    out = KeepScale(in_file=image, in_mask=nothing, reference=reference).run().outputs.out_file
+    np.testing.assert_allclose(load(out), 1.5 * data, rtol=1e-5)
 
 
 def test_crop_keeps_the_brain_where_it_is(save):

@@ -288,3 +288,24 @@ def test_no_face_is_shown(tmp_path, over_as):
     assert pictures[0] == pictures[1]
     stripped = ET.fromstring(draw(save(tmp_path / 'brain', images)))
     assert next(stripped.iter(f'{SVG}image')).get('href') != pictures[0][0]
+
+
+def test_the_brain_is_outlined_with_what_is_around_it(tmp_path):
+    images = make_images()
+    brain, affine = images['brain_mask']
+    images['in_file'] = (
+        np.pad(brain * 100.0, 12),
+        nb.affines.from_matvec(np.eye(3), affine[:3, 3] - 12),
+    )
+    images['brain_mask'], images['tumor_mask'] = (
+        (np.pad(images[name][0], 12), images['in_file'][1]) for name in NAMES[1:]
+    )
+    paths = save(tmp_path / 'in', images)
+    svg, plain = draw(paths, outline_brain=True), draw(paths)
+    points, picture = read_points(svg, figures.BRAIN)
+    assert 'brain mask' in svg and 'brain mask' not in plain
+    bright = np.argwhere(picture > 120)[:, ::-1] + (0, figures.HEADER)
+    for side in ('min', 'max'):
+        assert np.abs(getattr(points, side)(0) - getattr(bright, side)(0)).max() < 8
+    around = [read_points(text, figures.TUMOR)[1] for text in (svg, plain)]
+    assert (around[0] > 120).mean() < (around[1] > 120).mean()  # more of what is not brain

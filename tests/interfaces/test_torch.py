@@ -4,10 +4,11 @@ import nibabel as nb
 import numpy as np
 import pytest
 from nipype.pipeline import engine as pe
+from scipy import ndimage
 
 from tumorreg_wf.images import same_grid, save_like
 from tumorreg_wf.interfaces.images import NormalizeIntensity
-from tumorreg_wf.interfaces.torch import InpaintTumor, SegmentTumor
+from tumorreg_wf.interfaces.torch import ExtractBrain, InpaintTumor, SegmentTumor
 from tumorreg_wf.weights import find_weights
 
 
@@ -50,3 +51,21 @@ def test_inpaint_tumor(files, tmp_path):
     np.testing.assert_array_equal(after[~hole], before[~hole])
     # white matter of 900 was lowered to 650; it comes back most of the way
     assert np.median(after[hole]) > 0.85 * 900
+
+
+def test_extract_brain(phantom, turned, tmp_path):
+    """A brain in a head of skin; oblique axes, as read from the disk."""
+    brain = phantom.brain.get_fdata() > 0
+    away = ndimage.distance_transform_edt(~brain, sampling=2.0)
+    data = (
+        phantom.t1w.get_fdata() + 100 * (away > 0) * (away < 5) + 1000 * (away > 8) * (away < 14)
+    )
+    image = turned(nb.Nifti1Image(data.astype(np.float32), phantom.t1w.affine), 'PIR')
+    path = save_like(np.asanyarray(image.dataobj), image, tmp_path / 'head.nii.gz')
+    interface = ExtractBrain(in_file=path)
+    assert interface.inputs.weights_sha256 == find_weights('brain').sha256
+    node = pe.Node(interface, name='node', base_dir=str(tmp_path))
+    found = nb.load(node.run().outputs.out_mask)
+    assert same_grid(found, image)
+    mask, brain = found.get_fdata() > 0, turned(phantom.brain, 'PIR').get_fdata() > 0
+    assert 2 * (mask & brain).sum() / (mask.sum() + brain.sum()) > 0.9

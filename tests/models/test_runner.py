@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tumorreg_wf.images import same_grid, save_like
-from tumorreg_wf.models import inference
+from tumorreg_wf.models import extraction, inference
+from tumorreg_wf.models.extraction import extract_brain
 from tumorreg_wf.models.runner import main
 from tumorreg_wf.weights import read_weights
 
@@ -20,6 +21,7 @@ def weights(tmp_path_factory):
     for command, network, config in (
         ('segment', inference.UNet, {'width': 4}),
         ('inpaint', inference.PConvUNet3D, {'width': 4, 'levels': 3}),
+        ('strip', inference.BrainUNet, {'width': 2}),
     ):
         path = folder / f'{command}.safetensors'
         facts = {'name': command, 'task': command, 'config': config, 'spacing': 2.0}
@@ -46,7 +48,9 @@ def arguments(command, weights, files, tmp_path, /, **changes):
         'weights': weights[command].path,
         'sha256': weights[command].sha256,
     }
-    if command == 'segment':
+    if command == 'strip':
+        options |= {'brain': None, 'out-mask': tmp_path / 'mask.nii.gz'}
+    elif command == 'segment':
         options |= {
             'flair': files['flair'],
             'out-probseg': tmp_path / 'probseg.nii.gz',
@@ -85,6 +89,24 @@ def test_inpaint(weights, files, tmp_path):
     np.testing.assert_allclose(
         found.get_fdata(), expected('inpaint', weights, files, 't1w', 'tumor', 'brain'), rtol=1e-5
     )
+
+
+def test_strip(weights, files, tmp_path, monkeypatch, capsys):
+    """A network that was never trained may find anything; too little is refused."""
+    _, mask = extract_brain(
+        inference.load_network(weights['strip']), nb.load(files['t1w']), spacing=2.0
+    )
+    assert mask.any() and not mask.all()
+    monkeypatch.setattr(extraction, 'SMALLEST_BRAIN', 0.0)
+    assert main(arguments('strip', weights, files, tmp_path)) == 0
+    image = nb.load(tmp_path / 'mask.nii.gz')
+    assert same_grid(image, nb.load(files['t1w'])) and image.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(image.get_fdata() > 0, mask)
+    (tmp_path / 'mask.nii.gz').unlink()
+    monkeypatch.setattr(extraction, 'SMALLEST_BRAIN', 1e6)
+    assert main(arguments('strip', weights, files, tmp_path)) == 1
+    assert 'found no brain in the T1w' in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

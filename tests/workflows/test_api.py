@@ -39,7 +39,7 @@ FACTORIES = {
     'init_reportlets_wf': {
         'out_dir': '/out',
         'template': TEMPLATE,
-        'weights': {task: find_weights(task) for task in ('segmentation', 'inpainting')},
+        'weights': {task: find_weights(task) for task in ('brain', 'segmentation', 'inpainting')},
         'flair': '/data/sub-01/anat/sub-01_FLAIR.nii.gz',
     },
     'init_segmentation_wf': {},

@@ -22,7 +22,7 @@ IMAGES = (
     'dseg',
     'jacobian',
 )
-WEIGHTS = {task: find_weights(task) for task in ('segmentation', 'inpainting')}
+WEIGHTS = {task: find_weights(task) for task in ('brain', 'segmentation', 'inpainting')}
 
 
 def wanted_by_report():
@@ -44,10 +44,29 @@ def make_workflow(tmp_path_factory):
 
 @pytest.mark.parametrize('flair', ['/raw/flair.nii.gz', None])
 def test_nodes_match_the_report(tmp_path, make_workflow, flair):
-    workflow = make_workflow(tmp_path, flair=flair)
+    workflow = make_workflow(tmp_path, flair=flair, skull_strip=True)
     sinks = {name[3:] for name in workflow.list_node_names() if name.startswith('ds_')}
     assert sinks == wanted_by_report()
     assert workflow.get_node('tumor').inputs.names == (['T1w', 'FLAIR'] if flair else ['T1w'])
+
+
+def test_a_stripped_brain_needs_no_outline(tmp_path, make_workflow):
+    assert make_workflow(tmp_path).get_node('brain') is None
+    assert make_workflow(tmp_path, brain_mask='/mine/brain.nii.gz').get_node('brain') is not None
+
+
+@pytest.mark.parametrize(
+    ('given', 'mask', 'weights'),
+    [
+        ({}, 'what is not 0 in the T1w', 'not used'),
+        ({'brain_mask': '/mine/brain.nii.gz'}, '/mine/brain.nii.gz', 'not used'),
+        ({'skull_strip': True}, 'found by the network', WEIGHTS['brain'].name),
+    ],
+)
+def test_whose_brain_mask(tmp_path, make_workflow, given, mask, weights):
+    rows = dict(make_workflow(tmp_path, **given).get_node('provenance').inputs.rows)
+    assert rows['Brain mask'] == mask
+    assert rows['Weights, brain'].startswith(weights)
 
 
 @pytest.mark.parametrize('mask', ['/mine/mask.nii.gz', None])
@@ -66,7 +85,7 @@ def test_provenance(tmp_path, make_workflow, mask):
 @pytest.mark.parametrize('empty', [False, True])
 def test_run(tmp_path, make_workflow, empty):
     out_dir = tmp_path / 'out'
-    workflow = make_workflow(tmp_path, flair='/raw/sub-01_FLAIR.nii.gz')
+    workflow = make_workflow(tmp_path, flair='/raw/sub-01_FLAIR.nii.gz', skull_strip=True)
     workflow.base_dir = str(tmp_path / 'work')
     inputs = workflow.get_node('inputnode').inputs
     rng = np.random.default_rng(0)

@@ -131,17 +131,48 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     registration.add_argument('--random-seed', type=positive, default=1, metavar='S')
 
+    brain = questions.add_parser(
+        'brain', help='is the brain found in a whole head?',
+        description='Draw images of heads with tumours from label maps, find the brain in them, '
+        'and compare with the label map; also, whether any of the tumour was cut off.',
+    )  # fmt: skip
+    brain.add_argument(
+        'data', type=Path, metavar='LABELS',
+        help='folder of label maps of whole heads (*.nii.gz), FreeSurfer indices in the brain',
+    )  # fmt: skip
+    brain.add_argument(
+        '--shapes', type=Path, required=True, metavar='FOLDER',
+        help='tumour label volumes that lend their shapes',
+    )  # fmt: skip
+    brain.add_argument(
+        '--shape-range', type=positive, nargs=2, metavar=('FIRST', 'LAST'),
+        help='use only these of the label volumes, by name, counted from 1',
+    )  # fmt: skip
+    brain.add_argument(
+        '--label-maps', nargs='+', default=[], metavar='NAME',
+        help='label maps to use, or @FILE with one on each line (default: all)',
+    )  # fmt: skip
+    brain.add_argument(
+        '--images', type=positive, default=4, metavar='N',
+        help='images of each label map and kind (default: 4)',
+    )  # fmt: skip
+    brain.add_argument(
+        '--weights', nargs='+', default=[None], metavar='W',
+        help='weights to measure: files or folders (default: the packaged ones)',
+    )  # fmt: skip
+
     for question in (segmentation, inpainting, registration):
-        question.add_argument('out', type=Path, metavar='OUT', help='folder for the results')
         question.add_argument(
             '--participant-label', nargs='+', default=[], metavar='LABEL',
             help='participants of the dataset, or @FILE with one on each line (default: all)',
         )  # fmt: skip
+    for question in (segmentation, inpainting, registration, brain):
+        question.add_argument('out', type=Path, metavar='OUT', help='folder for the results')
         question.add_argument(
             '--device', type=device_name, default='auto', metavar='{auto,cpu,cuda[:N]}',
             help='where the networks run (default: auto, a GPU where there is one)',
         )  # fmt: skip
-    for question in (segmentation, inpainting):
+    for question in (segmentation, inpainting, brain):
         question.add_argument(
             '--omp-nthreads', type=positive, metavar='N', help='CPU threads (default: all cores)'
         )
@@ -180,11 +211,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _evaluate(opts: argparse.Namespace, command: str) -> None:
     common = {
-        'participants': opts.participant_label,
         'weights': opts.weights,
         'device': resolve_device(opts.device),
         'command': command,
     }
+    if opts.question != 'brain':
+        common['participants'] = opts.participant_label
     if opts.question == 'registration':
         configure_nipype(opts.work_dir.absolute())
         from tumorreg_wf.evaluation.registration import evaluate_registration
@@ -212,6 +244,18 @@ def _evaluate(opts: argparse.Namespace, command: str) -> None:
 
         evaluate_segmentation(
             opts.data, opts.out, no_tumor=opts.no_tumor, modalities=opts.modalities, **common
+        )
+    elif opts.question == 'brain':
+        from tumorreg_wf.evaluation.brain import evaluate_brain
+
+        evaluate_brain(
+            opts.data,
+            opts.out,
+            shapes=opts.shapes,
+            shape_range=opts.shape_range,
+            label_maps=opts.label_maps,
+            images=opts.images,
+            **common,
         )
     else:
         from tumorreg_wf.evaluation.inpainting import evaluate_inpainting

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tumorreg_wf.bids import Anatomy, check_names, collect_anatomies, open_layout
 from tumorreg_wf.cli.console import Console
 from tumorreg_wf.cli.failures import Failure
@@ -28,14 +30,15 @@ def find_input(
     label = ''
     with console.live(lambda: f'checking the images: {label}'):
         for participant, own in found.items():
+            checked: list[Anatomy] = []
             try:
                 if not own:
                     raise TumorregError(_no_t1w(settings))
                 check_names(own)
                 for anatomy in own:
                     label = anatomy.label
-                    _check_images(anatomy, settings)
-                anatomies += own
+                    checked.append(_check_images(anatomy, settings))
+                anatomies += checked
             except TumorregError as error:
                 failures[participant] = Failure(str(error))
     blind = [a.label for a in anatomies if a.flair is None and a.tumor_mask is None]
@@ -56,10 +59,15 @@ def _no_t1w(settings: Settings) -> str:
     return message
 
 
-def _check_images(anatomy: Anatomy, settings: Settings) -> None:
-    """Read every image once: better a message now than a crash in an hour."""
+def _check_images(anatomy: Anatomy, settings: Settings) -> Anatomy:
+    """Read every image once: better a message now than a crash in an hour.
+
+    Returns
+    -------
+    anatomy : the same, and whether its brain has to be found.
+    """
     from tumorreg_wf.images import load_image, voxel_spacing
-    from tumorreg_wf.intensity import require_content, require_stripped
+    from tumorreg_wf.intensity import is_stripped, require_content
 
     t1w = load_image(anatomy.t1w)
     if anatomy.flair is not None:
@@ -69,5 +77,7 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> None:
             load_image(path)
     data = t1w.get_fdata(dtype='float32')
     require_content(data, anatomy.t1w)
-    if anatomy.brain_mask is None and settings.skull_strip == 'auto':
-        require_stripped(data, voxel_spacing(t1w), anatomy.t1w)
+    if anatomy.brain_mask is not None or settings.skull_strip == 'skip':
+        return anatomy
+    stripped = settings.skull_strip == 'auto' and is_stripped(data, voxel_spacing(t1w))
+    return replace(anatomy, skull_strip=not stripped)

@@ -54,7 +54,7 @@ def get_parser() -> argparse.ArgumentParser:
     bids.add_argument(
         '-d', '--derivatives', nargs='+', type=_folder, default=[], metavar='PATH',
         help='derivatives with masks to use: label-{tumor,lesion}_{mask,roi} takes the place of '
-        'the U-Net, desc-brain_mask that of skull-strip detection',
+        'the U-Net, desc-brain_mask that of brain extraction',
     )  # fmt: skip
     bids.add_argument(
         '--bids-database-dir', type=Path, metavar='PATH',
@@ -77,12 +77,19 @@ def get_parser() -> argparse.ArgumentParser:
         'the name of the template (default)',
     )  # fmt: skip
     how.add_argument(
-        '--skull-strip-t1w', choices=['auto', 'skip'], default='auto',
-        help='auto: stop at a T1w that shows a whole head; skip: take it as stripped',
+        '--skull-strip-t1w', choices=['auto', 'skip', 'force'], default='auto',
+        help='auto: find the brain in a T1w that shows a whole head (default); skip: take every '
+        'T1w as stripped; force: find the brain in every T1w. A brain mask that is given counts '
+        'in any case',
     )  # fmt: skip
     how.add_argument(
         '--tumor-dilation', type=_not_negative, default=3.0, metavar='MM',
         help='distance to grow the tumour mask before it is filled (default: 3)',
+    )  # fmt: skip
+    how.add_argument(
+        '--brain-weights', type=Path, metavar='PATH',
+        help='weights of the brain extraction network: a file or folder written by '
+        'tumorreg-train (default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
         '--segmentation-weights', type=Path, metavar='PATH',
@@ -171,6 +178,7 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         output_spaces=None if opts.output_spaces is None else tuple(opts.output_spaces),
         skull_strip=opts.skull_strip_t1w,
         tumor_dilation=opts.tumor_dilation,
+        brain_weights=opts.brain_weights,
         segmentation_weights=opts.segmentation_weights,
         inpainting_weights=opts.inpainting_weights,
         registration_target=opts.registration_target,

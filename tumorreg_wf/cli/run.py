@@ -113,6 +113,7 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
             f'Use for instance {settings.bids_dir / "derivatives" / "tumorreg"}.'
         )
     participants = find_participants(settings.bids_dir, settings.participants)
+    find_weights('brain', settings.brain_weights)
     find_weights('segmentation', settings.segmentation_weights)
     find_weights('inpainting', settings.inpainting_weights)
     for option, folder in (('output_dir', settings.out_dir), ('--work-dir', settings.work_dir)):

@@ -48,10 +48,12 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
     from safetensors.torch import load_file
 
     from tumorreg_wf.models import inference
+    from tumorreg_wf.shapes import find_shapes
     from tumorreg_wf.training.cohort import read_cohort
     from tumorreg_wf.training.features import load_features
+    from tumorreg_wf.training.heads import read_heads
     from tumorreg_wf.training.loop import Validation, train
-    from tumorreg_wf.training.tasks import inpainting_task, segmentation_task
+    from tumorreg_wf.training.tasks import brain_task, inpainting_task, segmentation_task
     from tumorreg_wf.weights import find_weights
 
     device = resolve_device(opts.device)
@@ -76,26 +78,32 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
             raise TumorregError(f'--features: {recipe.architecture} is trained without.')
         features = load_features(opts.features, device)
 
-    inpainting = opts.task == 'inpainting'
-    cohort = read_cohort(
-        opts.data,
-        spacing=opts.spacing,
-        healthy=opts.healthy,
-        simulated=opts.simulated,
-        shapes=opts.shapes,
-        n_shapes=opts.n_shapes,
-        exclude=opts.exclude,
-        validate=opts.validate,
-        judge_healthy=inpainting,
-    )
-    print(
-        f'{len(cohort.patients)} patients, {len(cohort.healthy)} healthy brains, '
-        f'{len(cohort.simulated)} simulated patients, {len(cohort.held_out)} to validate'
-    )
-    if inpainting:
-        task = inpainting_task(network, recipe, cohort, device, features and features.maps)
+    if opts.task == 'brain':
+        shapes = find_shapes(opts.shapes, slice(opts.n_shapes)) if opts.shapes else []
+        cohort = read_heads(opts.data, shapes, exclude=opts.exclude, validate=opts.validate)
+        print(f'{len(cohort.heads)} heads, {len(cohort.held_out)} to validate')
+        task = brain_task(network, recipe, cohort, opts.spacing)
     else:
-        task = segmentation_task(network, recipe, cohort, device)
+        inpainting = opts.task == 'inpainting'
+        cohort = read_cohort(
+            opts.data,
+            spacing=opts.spacing,
+            healthy=opts.healthy,
+            simulated=opts.simulated,
+            shapes=opts.shapes,
+            n_shapes=opts.n_shapes,
+            exclude=opts.exclude,
+            validate=opts.validate,
+            judge_healthy=inpainting,
+        )
+        print(
+            f'{len(cohort.patients)} patients, {len(cohort.healthy)} healthy brains, '
+            f'{len(cohort.simulated)} simulated patients, {len(cohort.held_out)} to validate'
+        )
+        if inpainting:
+            task = inpainting_task(network, recipe, cohort, device, features and features.maps)
+        else:
+            task = segmentation_task(network, recipe, cohort, device)
     every = opts.validate_every or max(1, recipe.steps // VALIDATIONS)
     workers = opts.workers
     if workers is None:
@@ -137,10 +145,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         **facts,
         'command': command,
         'preset': opts.preset,
-        'patients': [case.name for case in cohort.patients],
-        'healthy': [case.name for case in cohort.healthy],
-        'simulated': len(cohort.simulated),
-        'shapes': len(cohort.shapes) if inpainting else 0,
+        **cohort.facts(),
         'excluded': opts.exclude,
         'start_from': start and start.name,
         'feature_network': features and features.name,

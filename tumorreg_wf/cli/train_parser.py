@@ -9,6 +9,7 @@ from tumorreg_wf import __version__
 from tumorreg_wf.bids import find_participants
 from tumorreg_wf.cli.parser import device_name, positive
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.shapes import find_shapes, name_of
 from tumorreg_wf.training.recipes import RECIPES
 
 #: A network is judged about as often as this in a training.
@@ -29,9 +30,10 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the command's parser."""
     parser = _Parser(
         prog='tumorreg-train',
-        usage='%(prog)s {segmentation,inpainting} DATA --out FOLDER [options]',
-        description='Train the segmentation or the inpainting network. The result is a folder '
-        'for --segmentation-weights or --inpainting-weights of tumorreg. The same command '
+        usage='%(prog)s {segmentation,inpainting,brain} DATA --out FOLDER [options]',
+        description='Train the segmentation, the inpainting or the brain extraction network. The '
+        'result is a folder for --segmentation-weights, --inpainting-weights or '
+        '--brain-weights of tumorreg. The same command '
         'again goes on from the last checkpoint. @FILE stands for the words in a file.',
         fromfile_prefix_chars='@',
     )
@@ -42,7 +44,8 @@ def get_parser() -> argparse.ArgumentParser:
     data.add_argument(
         'data', type=Path, metavar='DATA',
         help='BIDS dataset of skull-stripped patients with sub-X_T1w and sub-X_FLAIR, and whole-'
-        'tumour labels in derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz',
+        'tumour labels in derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz; brain: a '
+        'folder of label maps of whole heads, FreeSurfer indices in the brain',
     )  # fmt: skip
     data.add_argument(
         '--healthy', type=Path, metavar='DATASET',
@@ -55,15 +58,21 @@ def get_parser() -> argparse.ArgumentParser:
     data.add_argument(
         '--shapes', type=Path, metavar='FOLDER',
         help='tumour label volumes that lend their shapes to holes (inpainting; default: the '
-        "patients' own)",
+        "patients' own) or to tumours (brain; default: none)",
     )  # fmt: skip
     data.add_argument(
         '--n-shapes', type=positive, metavar='N', help='use only the first N label volumes'
     )
     data.add_argument(
-        '--exclude', nargs='+', default=[], metavar='LABEL', help='participants to leave out'
+        '--exclude',
+        nargs='+',
+        default=[],
+        metavar='LABEL',
+        help='participants or label maps to leave out',
     )
-    data.add_argument('--spacing', type=float, default=1.0, metavar='MM', help='voxel edge')
+    data.add_argument(
+        '--spacing', type=float, metavar='MM', help='voxel edge (default: 1; brain: 4)'
+    )
 
     training = parser.add_argument_group('training')
     training.add_argument(
@@ -81,7 +90,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     training.add_argument('--width', type=positive, metavar='N', help='channels, first level')
     training.add_argument('--steps', type=int, metavar='N')
-    training.add_argument('--batch', type=positive, metavar='N', help='slices or cubes in a batch')
+    training.add_argument(
+        '--batch', type=positive, metavar='N', help='slices, cubes or heads in a batch'
+    )
     training.add_argument(
         '--learning-rate', type=float, metavar='R', help='at first; falls along a half cosine'
     )
@@ -134,6 +145,11 @@ def check_options(opts: argparse.Namespace) -> None:
         raise TumorregError('--shapes and --features are for inpainting.')
     if opts.task == 'inpainting' and opts.simulated:
         raise TumorregError('--simulated is for segmentation.')
+    if opts.task == 'brain':
+        if opts.healthy or opts.simulated or opts.features:
+            raise TumorregError('--healthy, --simulated and --features are not for brain.')
+    if opts.spacing is None:
+        opts.spacing = 4.0 if opts.task == 'brain' else 1.0
     if opts.n_shapes and not opts.shapes:
         raise TumorregError('--n-shapes needs --shapes.')
     if (opts.patience or opts.validate_every) and not opts.validate:
@@ -143,10 +159,13 @@ def check_options(opts: argparse.Namespace) -> None:
         for labels in (opts.exclude, opts.validate)
     )
     folders = [folder for folder in (opts.data, opts.healthy) if folder is not None]
-    present = {label for folder in folders for label in find_participants(folder, [])}
+    if opts.task == 'brain':
+        present = {name_of(path) for path in find_shapes(opts.data)}
+    else:
+        present = {label for folder in folders for label in find_participants(folder, [])}
     for option, labels in (('--exclude', opts.exclude), ('--validate', opts.validate)):
         if missing := [label for label in labels if label not in present]:
             raise TumorregError(
-                f'{option} {" ".join(missing)}: no such participant in '
+                f'{option} {" ".join(missing)}: no such participant or label map in '
                 f'{" or ".join(map(str, folders))}.'
             )

@@ -6,10 +6,12 @@ at most, and then ``CHANGES.md`` says so. None imports torch.
 - :class:`~tumorreg_wf.interfaces.images.Conform`: an image checked, as 3-D float32
 - :class:`~tumorreg_wf.interfaces.images.ConformMask`: a mask on the grid of an image
 - :class:`~tumorreg_wf.interfaces.images.StrippedBrainMask`: brain mask of a stripped image
+- :class:`~tumorreg_wf.interfaces.images.KeepScale`: an image on the scale of another
 - :class:`~tumorreg_wf.interfaces.images.CropToMask`: an image cut down to its mask
 - :class:`~tumorreg_wf.interfaces.images.NormalizeIntensity`: grey values for the segmentation
 - :class:`~tumorreg_wf.interfaces.images.DilateMask`: a mask grown in millimetres
 - :class:`~tumorreg_wf.interfaces.images.InvertMask`: all but a mask
+- :class:`~tumorreg_wf.interfaces.torch.ExtractBrain`: the brain in a whole head
 - :class:`~tumorreg_wf.interfaces.torch.SegmentTumor`: the tumour found
 - :class:`~tumorreg_wf.interfaces.torch.InpaintTumor`: the tumour replaced
 - :class:`~tumorreg_wf.interfaces.ants.N4BiasFieldCorrection`,

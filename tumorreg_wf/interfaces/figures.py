@@ -26,7 +26,7 @@ PLANES = ((2, 'z', 'LR'), (1, 'y', 'LR'), (0, 'x', 'PA'))
 #: Distance between the lines of a warped grid, mm.
 GRID_STEP = 8
 
-TUMOR, DILATED, GRID = '#ff4d4d', '#ffe14d', '#2f6bff'
+TUMOR, DILATED, GRID, BRAIN = '#ff4d4d', '#ffe14d', '#2f6bff', '#4dd2ff'
 
 
 def choose_slices(focus: np.ndarray, axis: int, n_slices: int) -> list[int]:

@@ -153,6 +153,31 @@ class _ImageOutputSpec(TraitedSpec):
     out_file = File(exists=True, desc='float32 image on the grid of in_file')
 
 
+class _KeepScaleInputSpec(_ApplyMaskInputSpec):
+    reference = File(exists=True, mandatory=True, desc='image on the same grid, of the scale')
+
+
+class KeepScale(SimpleInterface):
+    """Multiply an image so that its median in a mask is that of another.
+
+    N4 is free to choose the scale of its result.
+    """
+
+    input_spec = _KeepScaleInputSpec
+    output_spec = _ImageOutputSpec
+
+    def _run_interface(self, runtime):
+        image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
+        inside = np.asanyarray(mask.dataobj) > 0
+        data = image.get_fdata(dtype=np.float32)
+        wanted = load_image(self.inputs.reference).get_fdata(dtype=np.float32)[inside]
+        if inside.any() and (found := np.median(data[inside])) > 0 < np.median(wanted):
+            data = data * np.float32(np.median(wanted) / found)
+        out_file = os.path.join(runtime.cwd, 'scaled.nii.gz')
+        self._results['out_file'] = save_like(data, image, out_file)
+        return runtime
+
+
 class _CropInputSpec(_ApplyMaskInputSpec):
     margin = traits.Range(low=0.0, value=15.0, usedefault=True, desc='margin to keep, mm')
 

@@ -20,6 +20,7 @@ from nipype.interfaces.base import (
 from tumorreg_wf.images import load_image, save_like, voxel_spacing
 from tumorreg_wf.measures import (
     find_agreement,
+    find_brain_notes,
     find_notes,
     find_place_notes,
     measure_regions,
@@ -225,6 +226,7 @@ class TumorTables(SimpleInterface):
         )
         self._results['notes'] = [
             *self.inputs.notes,
+            *find_brain_notes(brain > 0, voxel_spacing(image)),
             *find_notes(tumor, brain > 0, tissues, t1w, voxel_spacing(image)),
             *find_place_notes(std_tumor, std_image.affine, regions),
         ]

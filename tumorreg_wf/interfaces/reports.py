@@ -54,6 +54,9 @@ class _PlotSlicesInputSpec(BaseInterfaceInputSpec):
         'median in the brain',
     )
     masked = traits.Bool(False, usedefault=True, desc='hide what lies outside the brain mask')
+    outline_brain = traits.Bool(
+        False, usedefault=True, desc='outline the brain mask, and show more of what is around it'
+    )
     names = traits.List(Str, mandatory=True, desc='names of in_file and of the layers')
     title = Str(mandatory=True, desc='what the figure shows, for those who cannot see it')
 
@@ -90,6 +93,7 @@ def plot_slices(
     over_file: str | Path | None = None,
     over_as: Sequence[str] = (),
     masked: bool = False,
+    outline_brain: bool = False,
 ) -> str:
     """Draw slices of an image; see :class:`PlotSlices` for the parameters.
 
@@ -116,7 +120,7 @@ def plot_slices(
     whole = nb.as_closest_canonical(reference)
     inside = np.asanyarray(whole.dataobj) > 0
     tumor = np.asanyarray(read(tumor_mask).dataobj) > 0
-    box = _find_box(inside, tumor, whole, margin)
+    box = _find_box(inside, tumor, whole, margin, SHOWN if outline_brain else 0)
 
     affine, brain, tumor = whole.slicer[box].affine, inside[box], tumor[box]
     wanted = (tumor, brain) if through == 'tumor' else (brain, tumor)
@@ -152,6 +156,9 @@ def plot_slices(
         dilated = np.asanyarray(read(dilated_mask).dataobj)[box]
         outlines.insert(0, mosaic.contour(dilated > 0, figures.DILATED))
         outlined.append((figures.DILATED, 'what is replaced'))
+    if outline_brain:
+        outlines.insert(0, mosaic.contour(brain, figures.BRAIN))
+        outlined.append((figures.BRAIN, 'brain mask'))
     return figures.compose(mosaic, title, layers, outlines, outlined)
 
 
@@ -184,13 +191,21 @@ def _paint(
 
 
 def _find_box(
-    brain: np.ndarray, tumor: np.ndarray, image: nb.Nifti1Image, margin: float | None
+    brain: np.ndarray,
+    tumor: np.ndarray,
+    image: nb.Nifti1Image,
+    margin: float | None,
+    around: float,
 ) -> tuple[slice, ...]:
-    """Find what is shown: all of the brain, or the tumour and so many mm around it."""
-    whole = bounding_box(brain | tumor, margin=4)
+    """Find what is shown: all of the brain, or the tumour and so many mm around it.
+
+    ``around`` is what is shown besides the brain, mm.
+    """
+    sizes = nb.affines.voxel_sizes(image.affine)
+    whole = bounding_box(brain | tumor, margin=max(4, int(around / sizes.min())))
     if margin is None or not tumor.any():
         return whole
-    wide = np.ceil(margin / nb.affines.voxel_sizes(image.affine)).astype(int)
+    wide = np.ceil(margin / sizes).astype(int)
     return tuple(
         slice(max(outer.start, inner.start - more), min(outer.stop, inner.stop + more))
         for outer, inner, more in zip(whole, bounding_box(tumor), wide, strict=True)

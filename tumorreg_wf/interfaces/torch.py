@@ -64,6 +64,37 @@ class _NetworkCommand(CheckedCommand):
         }
 
 
+class ExtractBrainInputSpec(_NetworkInputSpec):
+    in_file = File(
+        exists=True,
+        mandatory=True,
+        argstr='--t1w %s',
+        desc='T1w of a head (X, Y, Z), any orientation, voxel size and intensity scale',
+    )
+    out_mask = traits.Str(
+        'brain_mask.nii.gz', usedefault=True, argstr='--out-mask %s', desc='file to write'
+    )
+
+
+class ExtractBrainOutputSpec(TraitedSpec):
+    out_mask = File(exists=True, desc='brain mask, 1 brain, 0 elsewhere, grid of in_file')
+
+
+class ExtractBrain(_NetworkCommand):
+    """Find the brain in a whole head, tumour and all.
+
+    Examples
+    --------
+    >>> from tumorreg_wf.interfaces.torch import ExtractBrain
+    >>> node = ExtractBrain(in_file='t1w.nii.gz')  # doctest: +SKIP
+    """
+
+    _task = 'brain'
+    _cmd = f'{RUNNER} strip'
+    input_spec = ExtractBrainInputSpec
+    output_spec = ExtractBrainOutputSpec
+
+
 class SegmentTumorInputSpec(_NetworkInputSpec):
     in_file = File(
         exists=True,

@@ -1,6 +1,6 @@
 """The networks as a program: files in, files out.
 
-``python -m tumorreg_wf.models.runner segment|inpaint --help``
+``python -m tumorreg_wf.models.runner strip|segment|inpaint --help``
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the program's parser."""
     parser = argparse.ArgumentParser(prog='python -m tumorreg_wf.models.runner')
     commands = parser.add_subparsers(dest='command', required=True)
+    strip = commands.add_parser('strip', help='find the brain in a whole head')
+    strip.add_argument('--out-mask', required=True)
     segment = commands.add_parser('segment', help='find the tumour')
     segment.add_argument('--flair')
     segment.add_argument('--out-probseg', required=True)
@@ -28,8 +30,9 @@ def get_parser() -> argparse.ArgumentParser:
     inpaint.add_argument('--hole', required=True)
     inpaint.add_argument('--out', required=True)
     for command in (segment, inpaint):
-        command.add_argument('--t1w', required=True)
         command.add_argument('--brain', required=True)
+    for command in (strip, segment, inpaint):
+        command.add_argument('--t1w', required=True)
         command.add_argument('--weights', required=True)
         command.add_argument('--sha256', required=True)
         command.add_argument('--device', default='cpu')
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(opts: argparse.Namespace) -> None:
     import torch
 
-    from tumorreg_wf.models import inference
+    from tumorreg_wf.models import extraction, inference
 
     torch.set_num_threads(opts.threads)
     weights = read_weights(opts.weights)
@@ -59,8 +62,13 @@ def _run(opts: argparse.Namespace) -> None:
         raise TumorregError(f'{opts.weights}: these weights changed since the run was planned.')
     network = inference.load_network(weights, opts.device)
     t1w = load_image(opts.t1w)
-    brain = _on_grid_of(t1w, opts.brain)
     how = {'spacing': weights.spacing, 'device': opts.device}
+    if opts.command == 'strip':
+        _, mask = extraction.extract_brain(network, t1w, **how)
+        extraction.require_brain(mask, t1w)
+        save_like(mask, t1w, opts.out_mask)
+        return
+    brain = _on_grid_of(t1w, opts.brain)
     if opts.command == 'segment':
         flair = None if opts.flair is None else _on_grid_of(t1w, opts.flair)
         probability, mask = inference.segment(network, t1w, flair, brain, **how)

@@ -92,7 +92,8 @@ class SegmentationSlabs(Batches):
         wanted = case.tumor if rng.random() < 0.7 and case.tumor.any() else case.brain
         slices = np.flatnonzero(wanted.any(axis=(0, 1)))
         volumes = {0: case.t1w} if case.flair is None else {0: case.t1w, 1: case.flair}
-        *slabs, tumor = self._view(case, list(volumes.values()), slices[rng.integers(len(slices))], rng)
+        k = slices[rng.integers(len(slices))]
+        *slabs, tumor = self._view(case, list(volumes.values()), k, rng)
         if rng.random() < GRAFTED:
             slabs, tumor = self._graft(slabs, tumor, list(volumes), rng)
         if case.flair is not None:

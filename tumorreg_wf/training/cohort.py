@@ -45,6 +45,15 @@ class Cohort:
             total = zlib.crc32(np.ascontiguousarray(array).data, total)
         return f'{total:08x}'
 
+    def facts(self) -> dict:
+        """What a model card says of them."""
+        return {
+            'patients': [case.name for case in self.patients],
+            'healthy': [case.name for case in self.healthy],
+            'simulated': len(self.simulated),
+            'shapes': len(self.shapes),
+        }
+
 
 def read_cohort(
     data: Path,

@@ -15,7 +15,7 @@ class Recipe:
     ----------
     architecture : class name of the network.
     width : channels of its first level.
-    batch : slices or cubes in a batch.
+    batch : slices, cubes or heads in a batch.
     learning_rate : of Adam at the first step.
     steps : number of steps.
     fine_tuning_rate : see :func:`tumorreg_wf.training.loop.train`.
@@ -44,6 +44,7 @@ RECIPES = {
         Recipe('PConvUNet3D', width=24, batch=2, learning_rate=2e-3, steps=10_000),
         Recipe('PConvNet', width=32, batch=6, learning_rate=1e-3, steps=10_000),
     ),
+    'brain': (Recipe('BrainUNet', width=16, batch=2, learning_rate=2e-3, steps=10_000),),
 }
 
 #: The settings of the original method.
@@ -60,7 +61,7 @@ def choose_recipe(task: str, preset: str | None, **wanted) -> Recipe:
 
     Parameters
     ----------
-    task : ``'segmentation'`` or ``'inpainting'``.
+    task : ``'segmentation'``, ``'inpainting'`` or ``'brain'``.
     preset : ``'paper'``, or None.
     wanted : fields of :class:`Recipe`; None for what the recipe says.
     """
@@ -68,5 +69,7 @@ def choose_recipe(task: str, preset: str | None, **wanted) -> Recipe:
     architecture = wanted.get('architecture') or RECIPES[task][0].architecture
     if architecture not in known:
         raise TumorregError(f'--architecture {architecture}: {task} takes {" or ".join(known)}.')
+    if preset == 'paper' and task not in PAPER:
+        raise TumorregError(f'--preset paper: the original method has no network for {task}.')
     recipe = PAPER[task] if preset == 'paper' else known[architecture]
     return replace(recipe, **{key: value for key, value in wanted.items() if value is not None})

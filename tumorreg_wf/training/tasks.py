@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.measures import dice
+from tumorreg_wf.models.extraction import extract_brain
 from tumorreg_wf.models.inference import SIZE_MULTIPLE, inpaint, segment
 from tumorreg_wf.shapes import deep_voxels, place_shape
 from tumorreg_wf.training import losses
 from tumorreg_wf.training.batches import InpaintingCubes, InpaintingSlices, SegmentationSlabs
 from tumorreg_wf.training.cohort import Cohort
 from tumorreg_wf.training.datasets import Case
+from tumorreg_wf.training.head_images import FINER, HeadBatches, Mixture, draw_head
+from tumorreg_wf.training.heads import Heads
 from tumorreg_wf.training.recipes import Recipe
 
 #: In-plane size of training slices, mm: a whole brain for segmentation, a hole's
@@ -35,6 +38,9 @@ SMALLEST_HOLE = 1000.0
 
 #: Grey values between these percentiles of the brain are what PSNR takes for their range.
 PERCENTILES = (0.5, 99.5)
+
+#: Images of each head held out that brain extraction is judged by.
+IMAGES_PER_HEAD = 3
 
 Measure = Callable[[nn.Module], dict[str, float]]
 
@@ -128,6 +134,36 @@ def inpainting_task(
         return figures
 
     return Task(batches, loss, measure, 'PSNR in the hole, dB')
+
+
+def brain_task(network: nn.Module, recipe: Recipe, heads: Heads, spacing: float) -> Task:
+    """Learn to find the brain in a head; judged by Dice, on the network's grid."""
+    grid = {'spacing': spacing, 'size': network.size, 'finer': FINER}
+    batches = HeadBatches(
+        heads.heads, heads.shapes, spacing=spacing, size=network.size, batch=recipe.batch
+    )
+
+    def loss(forward, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        return losses.segmentation_loss(forward(images), targets)
+
+    drawn = {
+        f'{head.name}-{number}': draw_head(
+            head, heads.shapes, np.random.default_rng(number), mixture=Mixture(like_t1w=1), **grid
+        )
+        for head in heads.held_out
+        for number in range(IMAGES_PER_HEAD)
+    }
+
+    def measure(network: nn.Module) -> dict[str, float]:
+        device = str(next(network.parameters()).device)
+        figures = {}
+        for name, head in drawn.items():
+            image = _image(head.image, spacing)
+            _, found = extract_brain(network, image, spacing=spacing, device=device)
+            figures[name] = dice(found, head.brain >= 0.5)
+        return figures
+
+    return Task(batches, loss, measure, 'Dice')
 
 
 def draw_hole(

@@ -44,6 +44,7 @@ def init_tumorreg_wf(
     workflow = Workflow(name=f'tumorreg_{__version__.replace(".", "_")}_wf')
     workflow.base_dir = str(settings.work_dir)
     weights = {
+        'brain': find_weights('brain', settings.brain_weights),
         'segmentation': find_weights('segmentation', settings.segmentation_weights),
         'inpainting': find_weights('inpainting', settings.inpainting_weights),
     }
@@ -77,7 +78,7 @@ def init_anatomy_wf(
     settings : of the run.
     anatomy : the T1w and what goes with it.
     template : from :func:`tumorreg_wf.template.load_template`.
-    weights : of ``'segmentation'`` and ``'inpainting'``.
+    weights : of ``'brain'``, ``'segmentation'`` and ``'inpainting'``.
     """
     has_flair, given = anatomy.flair is not None, anatomy.tumor_mask
     threads, seed = settings.omp_nthreads, settings.random_seed
@@ -90,12 +91,18 @@ def init_anatomy_wf(
     conform_wf = init_conform_wf(
         has_flair=has_flair,
         has_brain_mask=anatomy.brain_mask is not None,
-        skull_strip=settings.skull_strip,
+        skull_strip='force' if anatomy.skull_strip else settings.skull_strip,
+        weights=weights['brain'],
+        device=settings.device,
+        omp_nthreads=threads,
     )
     conform_wf.inputs.inputnode.t1w = str(anatomy.t1w)
     if anatomy.brain_mask is not None:
         conform_wf.inputs.inputnode.brain_mask = str(anatomy.brain_mask)
-    bias_correction_wf = init_bias_correction_wf(has_flair=has_flair, omp_nthreads=threads)
+    whole_head = anatomy.skull_strip or anatomy.brain_mask is not None
+    bias_correction_wf = init_bias_correction_wf(
+        has_flair=has_flair, whole_head=whole_head, omp_nthreads=threads
+    )
     inpainting_wf = init_inpainting_wf(
         dilation=settings.tumor_dilation,
         weights=weights['inpainting'],
@@ -195,7 +202,7 @@ def init_anatomy_wf(
         template=template,
         std_outputs=spaces is None or template.name in spaces,
         user_mask=None if given is None else str(given),
-        skull_stripped=anatomy.brain_mask is None,
+        skull_stripped=not whole_head,
     )
     reportlets_wf = init_reportlets_wf(
         out_dir=str(settings.out_dir),
@@ -203,6 +210,7 @@ def init_anatomy_wf(
         flair=str(anatomy.flair) if has_flair else None,
         user_mask=None if given is None else str(given),
         brain_mask=None if anatomy.brain_mask is None else str(anatomy.brain_mask),
+        skull_strip=anatomy.skull_strip,
         weights=weights,
     )
     reportlets_wf.inputs.inputnode.source_file = str(anatomy.t1w)

@@ -7,17 +7,24 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.ants import N4BiasFieldCorrection
+from tumorreg_wf.interfaces.images import KeepScale
 from tumorreg_wf.workflows.ants import ants_settings
 
 
 def init_bias_correction_wf(
-    *, has_flair: bool = True, omp_nthreads: int = 1, name: str = 'bias_correction_wf'
+    *,
+    has_flair: bool = True,
+    whole_head: bool = False,
+    omp_nthreads: int = 1,
+    name: str = 'bias_correction_wf',
 ) -> Workflow:
     """Correct the bias field of T1w and FLAIR with N4.
 
     Parameters
     ----------
     has_flair : whether there is a FLAIR.
+    whole_head : whether more than the brain is shown: all of it is corrected then, by the field
+        found in the brain.
     omp_nthreads : threads of ANTs.
     name : name of the workflow.
 
@@ -39,6 +46,8 @@ def init_bias_correction_wf(
         niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='inputnode'
     )
     outputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'flair']), name='outputnode')
+    # ANTs corrects within a mask alone, which would leave a step at the edge of the brain
+    where = 'weight_image' if whole_head else 'mask_image'
     for image in ['t1w', 'flair'] if has_flair else ['t1w']:
         n4 = pe.Node(
             N4BiasFieldCorrection(num_threads=omp_nthreads, **ants_settings(f'n4_{image}')),
@@ -47,7 +56,15 @@ def init_bias_correction_wf(
             mem_gb=1,
         )
         workflow.connect([
-            (inputnode, n4, [(image, 'input_image'), ('brain_mask', 'mask_image')]),
-            (n4, outputnode, [('output_image', image)]),
+            (inputnode, n4, [(image, 'input_image'), ('brain_mask', where)]),
+        ])  # fmt: skip
+        if not whole_head:
+            workflow.connect([(n4, outputnode, [('output_image', image)])])
+            continue
+        scale = pe.Node(KeepScale(), name=f'scale_{image}', mem_gb=0.7)
+        workflow.connect([
+            (inputnode, scale, [(image, 'reference'), ('brain_mask', 'in_mask')]),
+            (n4, scale, [('output_image', 'in_file')]),
+            (scale, outputnode, [('out_file', image)]),
         ])  # fmt: skip
     return workflow

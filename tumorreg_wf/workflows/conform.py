@@ -7,6 +7,8 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.images import Conform, ConformMask, StrippedBrainMask
+from tumorreg_wf.interfaces.torch import ExtractBrain
+from tumorreg_wf.weights import Weights, find_weights
 
 
 def init_conform_wf(
@@ -14,6 +16,9 @@ def init_conform_wf(
     has_flair: bool = True,
     has_brain_mask: bool = False,
     skull_strip: str = 'auto',
+    weights: Weights | None = None,
+    device: str = 'cpu',
+    omp_nthreads: int = 1,
     name: str = 'conform_wf',
 ) -> Workflow:
     """Check the images of one session and find the brain.
@@ -21,8 +26,13 @@ def init_conform_wf(
     Parameters
     ----------
     has_flair : whether there is a FLAIR.
-    has_brain_mask : whether a brain mask is given; else the T1w must be skull-stripped.
-    skull_strip : ``'auto'`` refuses a whole head, ``'skip'`` takes the T1w as stripped.
+    has_brain_mask : whether a brain mask is given; it counts, whatever the T1w shows.
+    skull_strip : ``'auto'`` refuses a whole head, ``'skip'`` takes the T1w as stripped,
+        ``'force'`` finds the brain with a network.
+    weights : of that network, from :func:`tumorreg_wf.weights.find_weights`; None for the
+        packaged ones.
+    device : torch device.
+    omp_nthreads : CPU threads of torch.
     name : name of the workflow.
 
     Inputs
@@ -72,6 +82,24 @@ def init_conform_wf(
             (inputnode, brain_mask, [('brain_mask', 'in_file')]),
             (conform_t1w, brain_mask, [('out_file', 'reference')]),
         ])  # fmt: skip
+    elif skull_strip == 'force':
+        weights = weights or find_weights('brain')
+        workflow.__desc__ = (
+            'The brain was extracted from the T1w image by a 3-D U-Net trained on simulated heads '
+            f'with tumours (weights {weights.name}, sha256 {weights.sha256[:12]}). '
+        )
+        brain_mask = pe.Node(
+            ExtractBrain(
+                weights=str(weights.path),
+                weights_sha256=weights.sha256,
+                device=device,
+                num_threads=omp_nthreads,
+            ),
+            name='brain_mask',
+            n_procs=omp_nthreads,
+            mem_gb=2,
+        )
+        workflow.connect([(conform_t1w, brain_mask, [('out_file', 'in_file')])])
     else:
         brain_mask = pe.Node(
             StrippedBrainMask(skull_strip=skull_strip), name='brain_mask', mem_gb=0.5

@@ -35,6 +35,9 @@ INPUTS = [
 MASKS = [('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask')]
 DILATED = ('dilated_mask', 'dilated_mask')
 
+#: Who made a mask that nobody gave.
+FOUND = 'found by the network'
+
 #: So many mm around the tumour are shown of the warp.
 MARGIN = 30.0
 
@@ -47,6 +50,7 @@ def init_reportlets_wf(
     flair: str | None = None,
     user_mask: str | None = None,
     brain_mask: str | None = None,
+    skull_strip: bool = False,
     name: str = 'reportlets_wf',
 ) -> Workflow:
     """Make the figures and tables of one T1w and store them in ``sub-X/figures/``.
@@ -58,6 +62,7 @@ def init_reportlets_wf(
     weights : by task, those of the networks.
     flair : the FLAIR in the dataset, where there is one.
     user_mask, brain_mask : masks of the user, where given.
+    skull_strip : whether the network found the brain.
     name : name of the workflow.
 
     Inputs
@@ -134,10 +139,15 @@ def init_reportlets_wf(
         ('regions', RegionsTable(), [('regions_tsv', 'in_file')]),
         (
             'provenance',
-            Provenance(rows=_list_sources(template, weights, flair, user_mask, brain_mask)),
+            Provenance(
+                rows=_list_sources(template, weights, flair, user_mask, brain_mask, skull_strip)
+            ),
             [('source_file', 'source_file')],
         ),
     ]
+    if skull_strip or brain_mask:
+        outline = _plot('T1w with the outline of the brain mask', outline_brain=True)
+        reportlets.append(('brain', outline, [('t1w_preproc', 'in_file'), *MASKS]))
     for desc, interface, inputs in reportlets:
         reportlet = pe.Node(interface, name=desc, mem_gb=1)
         ds_reportlet = pe.Node(
@@ -165,6 +175,7 @@ def _list_sources(
     flair: str | None,
     user_mask: str | None,
     brain_mask: str | None,
+    skull_strip: bool,
 ) -> list[tuple[str, str]]:
     """Name all that the outputs were made from, besides the T1w."""
 
@@ -173,8 +184,9 @@ def _list_sources(
 
     return [
         ('FLAIR', flair or 'none'),
-        ('Brain mask', brain_mask or 'what is not 0 in the T1w'),
-        ('Tumour mask', user_mask or 'found by the network'),
+        ('Brain mask', brain_mask or (FOUND if skull_strip else 'what is not 0 in the T1w')),
+        ('Tumour mask', user_mask or FOUND),
+        ('Weights, brain', tell('brain') if skull_strip else 'not used'),
         ('Weights, tumour', 'not used' if user_mask else tell('segmentation')),
         ('Weights, recovery', tell('inpainting')),
         ('Template', f'{template.name}, {template.source or "packaged with nilearn"}'),

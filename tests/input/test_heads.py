@@ -1,0 +1,65 @@
+"""Whole heads: whether the brain has to be found, and by whom; what comes out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nb
+import numpy as np
+import pytest
+
+from tumorreg_wf.bids import Anatomy
+from tumorreg_wf.cli.inputs import _check_images
+from tumorreg_wf.settings import Settings
+from tumorreg_wf.workflows.conform import init_conform_wf
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """A head that fills its image, and a brain in a background of zeros; 3 mm."""
+    folder = tmp_path_factory.mktemp('images')
+    rng = np.random.default_rng(0)
+    head = rng.uniform(1, 9, (60, 70, 60)).astype(np.float32)
+    brain = head * (sum(axis**2 for axis in np.ogrid[-30:30, -35:35, -30:30]) < 20**2)
+    for name, data in (('head', head), ('brain', brain)):
+        path = folder / f'sub-{name}_T1w.nii.gz'
+        nb.Nifti1Image(data, np.diag([3, 3, 3, 1])).to_filename(path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('option', 'shown', 'found'),
+    [
+        ('auto', 'head', True),
+        ('auto', 'brain', False),
+        ('force', 'head', True),
+        ('force', 'brain', True),
+        ('skip', 'head', False),
+        ('skip', 'brain', False),
+    ],
+)
+def test_who_finds_the_brain(images, option, shown, found):
+    settings = Settings(images, images, images, skull_strip=option)
+    t1w = images / f'sub-{shown}_T1w.nii.gz'
+    anatomy = Anatomy(shown, None, t1w)
+    assert _check_images(anatomy, settings) == replace(anatomy, skull_strip=found)
+    # a mask counts more than the network
+    given = replace(anatomy, brain_mask=t1w)
+    assert _check_images(given, settings) == given
+
+
+@pytest.mark.parametrize(
+    ('options', 'interface'),
+    [
+        ({}, 'StrippedBrainMask'),
+        ({'skull_strip': 'skip'}, 'StrippedBrainMask'),
+        ({'skull_strip': 'force'}, 'ExtractBrain'),
+        ({'skull_strip': 'force', 'has_brain_mask': True}, 'ConformMask'),
+    ],
+)
+def test_the_node_that_does(options, interface):
+    workflow = init_conform_wf(**options)
+    assert type(workflow.get_node('brain_mask').interface).__name__ == interface
+    assert ('3-D U-Net' in (workflow.__desc__ or '')) == (interface == 'ExtractBrain')
+
+
+HEAD = Path(__file__).parents[3] / 'shared' / 'data' / 'head'

@@ -1,0 +1,138 @@
+"""Brain extraction: the field of view, the way back to the image's grid, the largest part."""
+
+import nibabel as nb
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import resample
+from tumorreg_wf.models.brain_unet import BrainUNet
+from tumorreg_wf.models.extraction import (
+    extract_brain,
+    largest_part,
+    require_brain,
+    scale_intensity,
+)
+
+
+class Bright(nn.Module):
+    """Takes what is bright for brain; remembers what it saw."""
+
+    dimensions, size = 3, 64
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x)
+        return 40 * (x - 0.4)
+
+
+@pytest.fixture(scope='module')
+def head():
+    """A brain with a ventricle in the bone and skin of a head; RAS, 3 mm, 240 x 270 x 210 mm."""
+    shape, spacing = np.array([80, 90, 70]), 3.0
+    affine = nb.affines.from_matvec(np.eye(3) * spacing, -spacing * (shape - 1) / 2)
+    where = nb.affines.apply_affine(affine, np.moveaxis(np.indices(shape), 0, -1))
+    radius = np.sqrt((((where - [0, 0, 15]) / [60, 75, 55]) ** 2).sum(-1))
+    brain = radius < 1
+    t1w = 800.0 * brain + 700 * ((radius > 1.25) & (radius < 1.35))
+    t1w[((where - [0, 5, 20]) ** 2).sum(-1) < 9**2] = 100
+    return nb.Nifti1Image(t1w.astype(np.float32), affine), brain
+
+
+def dice(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.mark.parametrize('axcodes', ['RAS', 'LPS', 'PIR'])
+def test_the_brain_without_the_rest_of_the_head(head, turned, axcodes):
+    image, brain = head
+    probability, mask = extract_brain(Bright(), turned(image, axcodes), spacing=4.0)
+    assert probability.dtype == np.float32 and 0 <= probability.min() <= probability.max() <= 1
+    expected = np.asanyarray(turned(nb.Nifti1Image(brain * 1.0, image.affine), axcodes).dataobj)
+    assert dice(mask, expected > 0) > 0.97  # the ventricle is filled, the skin is not there
+
+
+@pytest.mark.parametrize('zooms', [(1.5, 1.5, 6), (5, 5, 5), (2, 4, 2)])
+def test_any_voxel_size(head, zooms):
+    image, brain = head
+    linear = np.diag(zooms) @ nb.eulerangles.euler2mat(0.1, 0.15, -0.1)
+    shape = np.ceil(np.array([220, 250, 200]) / np.sort(zooms)).astype(int)
+    affine = nb.affines.from_matvec(linear, -linear @ (shape - 1) / 2)
+    target = nb.Nifti1Image(np.zeros(shape, np.uint8), affine)
+    expected = resample(nb.Nifti1Image(brain * 1.0, image.affine), target, order=1).get_fdata()
+    _, mask = extract_brain(Bright(), resample(image, target, order=1), spacing=4.0)
+    assert mask.shape == target.shape
+    assert dice(mask, expected >= 0.5) > 0.95
+
+
+def test_it_sees_one_field_of_view_about_the_brain(head):
+    """However large the image is, and wherever the head is in it."""
+    image, _ = head
+    data = np.asanyarray(image.dataobj)
+    views = []
+    for before, after in ((0, 0), (40, 10)):
+        network = Bright()
+        affine = image.affine.copy()
+        affine[:3, 3] -= 3 * before
+        larger = nb.Nifti1Image(np.pad(data, [(before, after)] * 3), affine)
+        _, mask = extract_brain(network, larger, spacing=4.0)
+        assert mask.any()
+        assert {tuple(x.shape) for x in network.seen} == {(1, 1, 64, 64, 64)}
+        views.append(network.seen[-2][0, 0])  # not mirrored, the second time
+    for axis in range(3):
+        inside = views[0].amax(dim=[other for other in range(3) if other != axis]) > 0.4
+        assert inside.float().argmax() > 5
+    assert (views[0] - views[1]).abs().mean() < 0.02
+
+
+def test_what_lies_beyond_the_image_is_air(head):
+    image, _ = head
+    network = Bright()
+    extract_brain(network, image.slicer[:, :, 35:], spacing=4.0)  # the upper half
+    seen = network.seen[-2][0, 0]
+    assert not seen[:, :, 0].any() and not seen[:, :, -1].any()
+
+
+def test_scale_does_not_matter(head):
+    image, _ = head
+    data = np.asanyarray(image.dataobj)
+    np.testing.assert_allclose(scale_intensity(data), scale_intensity(0.01 * data), atol=1e-5)
+    assert scale_intensity(data).max() <= 1.5
+    assert not scale_intensity(np.zeros((4, 4, 4), np.float32)).any()
+    assert np.isfinite(scale_intensity(np.full((4, 4, 4), 7.0))).all()
+
+
+def test_largest_part():
+    mask = np.zeros((9, 9, 9), bool)
+    mask[:2, :2, :2] = mask[4:8, 4:8, 4:8] = True
+    assert largest_part(mask).sum() == 64
+    assert not largest_part(np.zeros_like(mask)).any()
+
+
+def test_no_brain_is_said(head):
+    image, brain = head
+    require_brain(brain, image)
+    with pytest.raises(TumorregError, match=r'no brain in the T1w \(only 0 ml\)'):
+        require_brain(np.zeros_like(brain), image)
+
+
+def test_nothing_is_found_in_nothing():
+    empty = nb.Nifti1Image(np.zeros((20, 20, 20), np.float32), np.diag([3, 3, 3, 1]))
+    _, mask = extract_brain(Bright(), empty, spacing=4.0)
+    assert not mask.any()
+
+
+def test_network_keeps_the_size_and_sees_far():
+    torch.manual_seed(0)
+    network = BrainUNet(width=2).eval()
+    x = torch.randn(1, 1, 64, 64, 64, requires_grad=True)
+    out = network(x)
+    assert out.shape == x.shape
+    out[0, 0, 32, 32, 32].backward()
+    reach = x.grad[0, 0].abs().sum((1, 2)).nonzero()
+    assert reach.max() - reach.min() >= 60

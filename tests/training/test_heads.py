@@ -1,0 +1,174 @@
+"""Heads from label maps: what is brain, tumours in it, images of any kind."""
+
+import nibabel as nb
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.models.brain_unet import BrainUNet
+from tumorreg_wf.training import head_images, heads
+from tumorreg_wf.training.head_images import FINER, HeadBatches, Mixture, draw_head
+from tumorreg_wf.training.heads import (
+    BRAIN,
+    FAT,
+    FAT_DEPTH,
+    INSIDE,
+    OUTER_FLUID,
+    SOFT,
+    TUMOR,
+    add_tumor,
+    deform_head,
+    read_head,
+    read_heads,
+)
+from tumorreg_wf.training.recipes import choose_recipe
+from tumorreg_wf.training.tasks import brain_task
+
+
+@pytest.fixture(scope='module')
+def head(head_labels):
+    return read_head(head_labels / 'one.nii.gz')
+
+
+@pytest.fixture(scope='module')
+def shape():
+    """A ball of oedema about a core, 40 mm across."""
+    grid = np.indices((21, 21, 21)) - 10
+    radius = np.sqrt((grid**2).sum(0))
+    return np.select([radius < 5, radius < 10], [2, 1], 0).astype(np.uint8)
+
+
+def test_codes_of_a_head(head):
+    kinds, inside = head.codes & (INSIDE - 1), head.codes >= INSIDE
+    assert head.name == 'one'
+    assert set(np.unique(kinds[~inside])) >= {0, OUTER_FLUID, FAT}
+    structures = set(np.unique(kinds[inside]))
+    assert all(code >= BRAIN for code in structures - {2})  # but for the vessel
+    # fat lies next to the skin, other soft tissue below
+    skin = ndimage.distance_transform_cdt((kinds != 8) & (kinds != 0), 'chessboard')
+    assert skin[kinds == FAT].max() == FAT_DEPTH < skin[kinds == SOFT].min()
+    # no holes
+    np.testing.assert_array_equal(ndimage.binary_fill_holes(inside), inside)
+    middle = np.argwhere(inside)
+    np.testing.assert_allclose(head.centre, (middle.min(0) + middle.max(0) + 1) / 2)
+
+
+def test_deformed_heads_differ_and_stay_whole(head):
+    grid = {'spacing': 4.0, 'size': 64, 'jitter': 0}
+    volumes = []
+    for seed in range(4):
+        codes = deform_head(head, np.random.default_rng(seed), **grid)
+        inside = codes >= INSIDE
+        volumes.append(inside.sum() * 0.064)
+        middle = np.argwhere(inside)
+        middle = (middle.min(0) + middle.max(0)) / 2
+        assert np.abs(middle - 31.5).max() < 5
+        # bone is around the brain: nothing of it touches air
+        air = ndimage.binary_dilation(codes == 0)
+        assert not (air & inside).any()
+    truth = (head.codes >= INSIDE).sum() / 1000
+    assert len(set(volumes)) == 4 and all(0.5 < volume / truth < 2 for volume in volumes)
+    again = deform_head(head, np.random.default_rng(0), **grid)
+    np.testing.assert_array_equal(again, deform_head(head, np.random.default_rng(0), **grid))
+
+
+def test_a_tumor_belongs_to_the_brain(head, shape):
+    grid = {'spacing': 4.0, 'size': 64, 'jitter': 0}
+    codes = deform_head(head, np.random.default_rng(1), **grid)
+    before = codes.copy()
+    outer = 0
+    for seed in range(20):
+        codes = before.copy()
+        add_tumor(codes, shape, 4.0, np.random.default_rng(seed))
+        tumor = (codes & (INSIDE - 1)) >= TUMOR
+        assert tumor.any() and (codes[tumor] >= INSIDE).all()
+        assert set(codes[tumor] - INSIDE) <= {TUMOR, TUMOR + 1, TUMOR + 2}
+        replaced = before[tumor]
+        assert ((replaced >= INSIDE) | (replaced == OUTER_FLUID)).all()
+        outer += (replaced == OUTER_FLUID).sum()
+        np.testing.assert_array_equal(codes[~tumor], before[~tumor])
+    assert outer > 0  # some reach into the fluid around the brain
+    nothing = np.zeros((8, 8, 8), np.uint8)
+    add_tumor(nothing, shape, 4.0, np.random.default_rng(0))
+    assert not nothing.any()
+
+
+def test_images(head, shape):
+    grid = {'spacing': 4.0, 'size': 64, 'finer': 2}
+    brains = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        drawn = draw_head(head, [shape], rng, mixture=Mixture(stripped=0), **grid)
+        assert drawn.image.shape == (64, 64, 64) and drawn.image.dtype == np.float32
+        assert np.isfinite(drawn.image).all() and drawn.image.min() >= 0
+        assert (drawn.tumor <= drawn.brain).all() and drawn.brain.max() <= 1
+        assert ((drawn.brain > 0) & (drawn.brain < 1)).any()
+        # where nothing was imaged, nothing is to be found
+        assert not drawn.brain[drawn.image == 0].sum() > 0.01 * drawn.brain.sum()
+        brains.append(drawn.brain.sum())
+    assert np.ptp(brains) > 0
+
+
+def test_stripped_images_show_the_brain_alone(head):
+    drawn = draw_head(
+        head, [], np.random.default_rng(2), spacing=4.0, size=64, finer=2,
+        mixture=Mixture(stripped=1),
+    )  # fmt: skip
+    far = ndimage.distance_transform_edt(drawn.brain == 0) > 4
+    assert not drawn.image[far].any()
+    assert not drawn.tumor.any()
+
+
+def test_batches_repeat(head, shape, monkeypatch):
+    monkeypatch.setattr(head_images, 'FOUND', 1.0)
+    batches = HeadBatches([head], [shape], spacing=8.0, size=32, batch=3)
+    images, targets = batches(np.random.default_rng(0))
+    assert images.shape == targets.shape == (3, 1, 32, 32, 32)
+    assert images.dtype == targets.dtype == torch.float32
+    assert 0 <= images.min() <= images.max() <= 1.5
+    assert not torch.equal(images[0], images[1])  # one head, other contrasts
+    again = batches(np.random.default_rng(0))
+    assert torch.equal(images, again[0]) and torch.equal(targets, again[1])
+
+
+def test_heads_to_learn_from_and_to_be_judged_by(head_labels, tmp_path):
+    found = read_heads(head_labels, [], validate=['two'])
+    assert [head.name for head in found.heads] == ['one']
+    assert [head.name for head in found.held_out] == ['two']
+    assert found.facts() == {'anatomies': ['one'], 'shapes': 0}
+    other = heads.Heads(found.held_out, found.heads, [])
+    assert found.checksum() != other.checksum()
+    with pytest.raises(TumorregError, match='no label maps to learn from'):
+        read_heads(head_labels, [], exclude=['one'], validate=['two'])
+    nb.Nifti1Image(np.full((9, 9, 9), 515, np.int16), np.eye(4)).to_filename(
+        tmp_path / 'skull.nii.gz'
+    )
+    with pytest.raises(TumorregError, match=r'skull\.nii\.gz: no FreeSurfer labels'):
+        read_heads(tmp_path, [])
+
+
+def test_judged_by_dice(head, shape, monkeypatch):
+    """A network that finds all that was imaged, and one that finds nothing."""
+    monkeypatch.setattr('tumorreg_wf.training.tasks.IMAGES_PER_HEAD', 2)
+    network = BrainUNet(width=2)
+    recipe = choose_recipe('brain', None, batch=1)
+    task = brain_task(network, recipe, heads.Heads([head], [head], [shape]), 4.0)
+    with torch.no_grad():
+        network.head.weight.zero_()
+        network.head.bias.fill_(-9)
+        assert set(task.measure(network).values()) == {0.0}
+        network.head.bias.fill_(9)
+        figures = task.measure(network)
+    assert list(figures) == ['one-0', 'one-1'] and task.unit == 'Dice'
+    assert all(0 < value < 0.5 for value in figures.values())
+    images, targets = task.batches(np.random.default_rng(0))
+    assert images.shape == (1, 1, 64, 64, 64) and FINER == 2
+    terms = task.loss(network, images, targets)
+    assert terms['total'].isfinite()
+
+
+def test_the_original_has_no_such_network():
+    with pytest.raises(TumorregError, match='no network for brain'):
+        choose_recipe('brain', 'paper')
