@@ -6,7 +6,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 
 FUZZED := images descriptions filters tables groups weights plugins
 
-.PHONY: demo test slow matrix slurm container faults fuzz docs dist clean
+.PHONY: demo test slow matrix slurm container faults fuzz bench docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -44,6 +44,12 @@ faults: .venv/installed-test
 fuzz: .venv/installed-test
 	for target in $(FUZZED); do $(BIN)/python tests/fuzz/fuzz.py $$target || exit; done
 
+# the short form; benchmarks/README.md has the long ones
+bench: .venv/installed
+	rm -rf bench
+	$(BIN)/tumorreg-simulate bench/bids
+	$(BIN)/python benchmarks/engines.py bench/bids bench/results greedy_sloppy greedy syn_sloppy syn
+
 # Warnings are errors.
 docs: .venv/installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build
@@ -73,4 +79,4 @@ dist: .venv/installed-dev
 	touch $@
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build demo dist docs/_build docs/_made *.egg-info
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build bench demo dist docs/_build docs/_made *.egg-info

@@ -47,6 +47,7 @@ class TestRegions:
         dilated = np.zeros_like(brain)
         dilated[20:30, 15:20, 12:16] = True
         regions = find_regions(brain, dilated, np.array([1.0, 2.5, 3.0]))
+        np.testing.assert_array_equal(regions['inside'], dilated)
         assert regions['outside'].sum() == brain.sum() - dilated.sum()
         shell = regions['shell']
         assert not (shell & dilated).any()
@@ -134,13 +135,16 @@ def test_arms_of_known_transforms(save, tmp_path):
         arms=['original', 'oracle'],
         transforms=[str(tmp_path / 'wrong.txt'), str(tmp_path / 'right.txt')],
         maps=[save(one, f'map{number}') for number, one in enumerate(maps)],
+        recovered=save(brain * (500 + 300 * (truth == 2)), 'recovered'),
+        atlas=save(truth, 'atlas'),
+        atlas_arm='oracle',
         **{name: save(array, name) for name, array in zip(names, arrays, strict=True)},
     ).run().outputs  # fmt: skip
     with open(outputs.out_file) as stream:
         table = pd.DataFrame(json.load(stream)).set_index(['arm', 'region'])
     assert set(table['reference']) == {'labels'}
     np.testing.assert_allclose(table['tumor_ml'], tumor.sum() * 8 / 1000)
-    for region in ('outside', 'shell'):
+    for region in ('outside', 'shell', 'inside'):
         right, wrong = table.loc['oracle', region], table.loc['original', region]
         assert right['dice_gm'] == right['dice_wm'] == 1 and right['distance_mm'] == 0
         assert wrong['dice_gm'] < 0.95 and wrong['distance_mm'] == pytest.approx(6, abs=1e-3)
@@ -153,6 +157,9 @@ def test_arms_of_known_transforms(save, tmp_path):
         labels[1].get_fdata(), nb.load(outputs.reference).get_fdata()
     )  # fmt: skip
     assert labels[0].shape < shape  # cropped to the brain
+    with open(outputs.regions) as stream:
+        found = pd.DataFrame(json.load(stream))
+    assert found['index'].tolist() == [1, 2] and (found['error'] == 0).all()
 
 
 class TestTables:

@@ -40,6 +40,7 @@ def make_regions(overlaps):
             'tumor_mm3': str(overlap),
             'tumor_fraction': 'n/a' if overlap == 'n/a' else str(float(overlap) / 2000),
             'distance_mm': '0',
+            'reliability': '0.75',
         }
         for index, overlap in enumerate(overlaps)
     ]

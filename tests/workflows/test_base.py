@@ -36,7 +36,7 @@ def test_all_stages_with_flair(build, anatomy):
     workflow, nodes = build(anatomy)
     assert {'coregistration_wf', 'segmentation_wf', 'inpainting_wf', 'atlas_wf'} <= stages(nodes)
     text = workflow.visit_desc()
-    for key in ('@n4', '@unet', '@pconv', '@syn'):
+    for key in ('@n4', '@unet', '@pconv', '@greedy', '@vanleemput'):
         assert key in text
 
 

@@ -114,8 +114,8 @@ def test_run(tmp_path, make_workflow, empty):
     )
     inputs.regions_tsv = str(tmp_path / 'regions.tsv')
     (tmp_path / 'regions.tsv').write_text(
-        'index\tname\themisphere\tvolume_mm3\ttumor_mm3\ttumor_fraction\tdistance_mm\n'
-        f'1\tInsula\tleft\t900\t{0 if empty else 90}\t0.1\t0\n'
+        'index\tname\themisphere\tvolume_mm3\ttumor_mm3\ttumor_fraction\tdistance_mm\treliability\n'
+        f'1\tInsula\tleft\t900\t{0 if empty else 90}\t0.1\t0\t0.8\n'
     )
     workflow.run()
     tables = {'summary', 'regions', 'provenance'}

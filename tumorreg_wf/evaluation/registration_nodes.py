@@ -102,7 +102,7 @@ class _MeasureArmsOutputSpec(TraitedSpec):
 
 
 class MeasureArms(SimpleInterface):
-    """Compare what registrations of one patient say, outside the dilated tumour and near it.
+    """Compare what registrations of one patient say, by regions of the brain.
 
     See :data:`tumorreg_wf.evaluation.registration.COLUMNS` for the rows.
     """
@@ -124,6 +124,8 @@ class MeasureArms(SimpleInterface):
             maps = tissues_by_intensity(t1w.get_fdata(dtype=np.float32), healthy)
             truth = np.where(healthy, 1 + maps.argmax(0), 0).astype(np.uint8)
         regions = find_regions(brain & (truth > 0), dilated, voxel_spacing(t1w))
+        if not isdefined(self.inputs.tissues):
+            del regions['inside']  # of a real patient nobody knows what was there
 
         # all that is measured lies in the brain
         box = bounding_box(brain, margin=2)
@@ -178,7 +180,7 @@ class MeasureArms(SimpleInterface):
 def find_regions(
     brain: np.ndarray, dilated: np.ndarray, spacing: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Find the brain outside the dilated tumour, and the part of it within 15 mm of that.
+    """Divide a brain by the dilated tumour.
 
     Parameters
     ----------
@@ -187,10 +189,12 @@ def find_regions(
 
     Returns
     -------
-    regions : boolean (X, Y, Z): ``outside`` and ``shell``; without a tumour the shell is empty.
+    regions : boolean (X, Y, Z): ``inside`` the dilated tumour, ``outside`` it, and the ``shell``;
+        without a tumour the first and the last are empty.
     """
     outside = brain & ~dilated
-    return {'outside': outside, 'shell': outside & dilate_mask(dilated, spacing, SHELL)}
+    shell = outside & dilate_mask(dilated, spacing, SHELL)
+    return {'inside': brain & dilated, 'outside': outside, 'shell': shell}
 
 
 def measure_region(

@@ -22,7 +22,8 @@ COLUMNS = {
     'tumor_ml': 'Volume of the tumour mask, ml.',
     'arm': 'What the template was registered to.',
     'region': f'outside: the brain without the dilated tumour; shell: the part of it within '
-    f'{SHELL:.0f} mm of the dilated tumour.',
+    f'{SHELL:.0f} mm of the dilated tumour; inside: the brain under the dilated tumour, where the '
+    'truth is what the image before the tumour showed.',
     'volume_ml': 'Volume of the region, ml.',
     'dice_csf': 'Dice of CSF: the warped maps of the template against the reference.',
     'dice_gm': 'The same of grey matter.',
@@ -59,7 +60,11 @@ MEASURES = {'dice_csf': 'Dice CSF', 'dice_gm': 'Dice GM', 'dice_wm': 'Dice WM',
             'distance_mm': 'distance to the oracle, mm'}  # fmt: skip
 
 REFERENCES = {'labels': 'true tissues', 'intensities': 'tissues by grey values'}
-REGIONS = {'shell': f'within {SHELL:.0f} mm of the tumour', 'outside': 'outside the tumour'}
+REGIONS = {
+    'shell': f'within {SHELL:.0f} mm of the tumour',
+    'outside': 'outside the tumour',
+    'inside': 'under the tumour',
+}
 
 INTRODUCTION = f"""\
 # Registration of the template to brains with a tumour

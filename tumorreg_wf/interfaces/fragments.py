@@ -174,10 +174,11 @@ def regions_html(regions: Sequence[Mapping[str, str]]) -> str:
             f'{to_number(row["volume_mm3"]) / 1000:.2f}',
             f'{to_number(row["tumor_mm3"]) / 1000:.2f}',
             f'{to_number(row["tumor_fraction"]):.0%}',
+            f'{to_number(row["reliability"]):.0%}',
         )
         for row in touched[:MAX_ROWS]
     ]
-    header = ('Region', 'Side', 'Volume (ml)', 'Tumour (ml)', 'Part taken')
+    header = ('Region', 'Side', 'Volume (ml)', 'Tumour (ml)', 'Part taken', 'Reliability')
     rest = len(touched) - len(rows)
     more = f'<p>{rest} more regions are in the table on disk.</p>' if rest else ''
     return html_table(rows, header) + more

@@ -1,0 +1,54 @@
+"""Reliability of regions against their true error, on phantoms."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tumorreg_wf.evaluation.reliability import COLUMNS, measure_reliability, summary_of
+
+
+def test_what_is_measured():
+    labels = np.zeros((20, 10, 10), int)
+    labels[:10], labels[10:] = 1, 4
+    brain = np.ones(labels.shape, bool)
+    brain[:, :, 0] = False
+    truth = np.where(brain, 2, 0)
+    truth[:, 9] = 0  # not known there: left out
+    atlas_tissues = np.full(labels.shape, 2)
+    atlas_tissues[:2] = 1  # wrong in a fifth of region 1
+    tissues = np.full(labels.shape, 2)
+    tumor, dilated = np.zeros_like(brain), np.zeros_like(brain)
+    tumor[19], dilated[18:] = True, True
+    distance = np.where(labels == 1, 3.0, 1.0)
+    table = measure_reliability(
+        labels, tumor, dilated, brain, tissues, atlas_tissues, truth, distance, np.ones(3)
+    ).set_index('index')
+    assert set(table.columns) == set(COLUMNS) - {'participant_id', 'index'}
+    assert table['volume_mm3'].tolist() == [810, 810]
+    np.testing.assert_allclose(table['error'], [0.2, 0])
+    np.testing.assert_allclose(
+        table['reliability'], [0.8, 0.8]
+    )  # a fifth of region 4 was replaced
+    np.testing.assert_allclose(table['warp_mm'], [3, 1])
+    np.testing.assert_allclose(table['tumor_fraction'], [0, 0.1])
+
+
+@pytest.mark.parametrize('oracle', [True, False])
+def test_summary(oracle):
+    reliability = np.linspace(0.4, 0.9, 8)
+    rows = [
+        pd.DataFrame(
+            {
+                'participant_id': patient,
+                'reliability': reliability,
+                'distance_mm': np.arange(8) * 4.0,
+                'error': 1 - reliability,
+                'warp_mm': sign * reliability if oracle else np.nan,
+            }
+        )
+        for patient, sign in (('sub-1', 1), ('sub-2', -1))
+    ]
+    lines = summary_of(pd.concat(rows)).splitlines()
+    assert lines[2].endswith('rho -1.00 on average (-1.00 to -1.00); below 0 in 2 of 2 patients')
+    assert lines[3].endswith('below 0 in 1 of 2 patients' if oracle else 'n/a')
+    assert lines[4].startswith('- regions within 15 mm')
