@@ -161,3 +161,30 @@ def test_in_a_queue_nothing_is_said_to_run():
     progress(FakeNode('sub_01_wf.conform_wf.read', 0), 'start')
     assert 'sub-01: reading the images (submitted); 0 of 3 steps done' in stream.getvalue()
     assert progress.status().endswith('1 steps queued or running, 0 of 3 steps done')
+
+
+def test_files_that_were_stored_and_are_gone(tmp_path):
+    def store(folder):
+        import os
+
+        names = [os.path.join(folder, name) for name in ('kept', 'deleted', 'emptied')]
+        for name in names:
+            with open(name, 'w') as stream:
+                stream.write('x')
+        return names, os.path.join(folder, 'deleted.json')
+
+    node = pe.Node(Function(['folder'], ['out_file', 'out_meta'], function=store), name='ds_x')
+    node.inputs.folder = str(tmp_path)
+    workflow = pe.Workflow(name='tumorreg_wf', base_dir=str(tmp_path / 'work'))
+    anatomy_wf, stage = pe.Workflow(name='sub_01_wf'), pe.Workflow(name='derivatives_wf')
+    stage.add_nodes([node])
+    anatomy_wf.add_nodes([stage])
+    workflow.add_nodes([anatomy_wf])
+    anatomy = Anatomy('01', None, Path('sub-01_T1w.nii.gz'))
+    progress = Progress(Console(stream=io.StringIO()), workflow, [anatomy])
+    workflow.run(plugin='Linear', plugin_args={'status_callback': progress})
+    (tmp_path / 'deleted').unlink()
+    (tmp_path / 'emptied').write_text('')
+    assert [path.name for path in progress.find_lost('01')] == [
+        'deleted', 'emptied', 'deleted.json'
+    ]  # fmt: skip

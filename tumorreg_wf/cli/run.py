@@ -233,7 +233,7 @@ def _run(
         for anatomy in anatomies:
             if anatomy.subject not in progress.finished:
                 failures.setdefault(anatomy.subject, NOT_FINISHED)
-            elif lost := [path for path in progress.stored[anatomy.subject] if not _there(path)]:
+            elif lost := progress.find_lost(anatomy.subject):
                 failures[anatomy.subject] = Failure(f'{lost[0]}: stored, but gone again.')
     failures = _write_reports(
         settings, participants, run_uuid, timings, methods, failures, console
@@ -273,11 +273,6 @@ def _write_reports(
             failures.setdefault(participant, Failure(f'the report could not be written: {error}'))
         _warn_of_empty_masks(settings.out_dir / f'sub-{participant}', console)
     return failures
-
-
-def _there(path: Path) -> bool:
-    """Tell whether a file, which was whole when it was stored, is there."""
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _warn_of_empty_masks(folder: Path, console: Console) -> None:
