@@ -53,19 +53,19 @@ def test_inpaint_tumor(files, tmp_path):
     assert np.median(after[hole]) > 0.85 * 900
 
 
-def test_extract_brain(phantom, turned, tmp_path):
-    """A brain in a head of skin; oblique axes, as read from the disk."""
-    brain = phantom.brain.get_fdata() > 0
-    away = ndimage.distance_transform_edt(~brain, sampling=2.0)
-    data = (
-        phantom.t1w.get_fdata() + 100 * (away > 0) * (away < 5) + 1000 * (away > 8) * (away < 14)
-    )
-    image = turned(nb.Nifti1Image(data.astype(np.float32), phantom.t1w.affine), 'PIR')
+def test_extract_brain(bids_phantom, turned, tmp_path):
+    """A brain in bone and skin."""
+    source = nb.load(bids_phantom / 'sub-02/anat/sub-02_T1w.nii.gz')
+    t1w = np.pad(np.asanyarray(source.dataobj).astype(np.float32), 8)
+    away = ndimage.distance_transform_edt(t1w == 0, sampling=3.0)
+    t1w += np.select([away == 0, away <= 3, away <= 9, away <= 15], [0, 200, 40, 900], 0)
+    image = turned(nb.Nifti1Image(t1w, source.affine), 'PIR')
     path = save_like(np.asanyarray(image.dataobj), image, tmp_path / 'head.nii.gz')
     interface = ExtractBrain(in_file=path)
     assert interface.inputs.weights_sha256 == find_weights('brain').sha256
     node = pe.Node(interface, name='node', base_dir=str(tmp_path))
     found = nb.load(node.run().outputs.out_mask)
     assert same_grid(found, image)
-    mask, brain = found.get_fdata() > 0, turned(phantom.brain, 'PIR').get_fdata() > 0
-    assert 2 * (mask & brain).sum() / (mask.sum() + brain.sum()) > 0.9
+    brain = turned(nb.Nifti1Image((away == 0) * 1.0, source.affine), 'PIR').get_fdata() > 0
+    mask = found.get_fdata() > 0
+    assert 2 * (mask & brain).sum() / (mask.sum() + brain.sum()) > 0.85
