@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -86,12 +85,12 @@ def _describe_regions(regions: Sequence[Mapping[str, str]]) -> str:
     touched = sort_touched(regions)
     if not touched:
         return 'no region of the atlas'
-    volumes: Counter[str] = Counter()
+    volumes: dict[str, float] = {}
     for row in touched:
-        volumes[name_region(row['name'])] += to_number(row['tumor_mm3'])
-    named = join_words(
-        [f'{name} ({format_volume(volume)})' for name, volume in volumes.most_common(MOST_NAMED)]
-    )
+        name = name_region(row['name'])
+        volumes[name] = volumes.get(name, 0) + to_number(row['tumor_mm3'])
+    largest = sorted(volumes, key=lambda name: volumes[name], reverse=True)[:MOST_NAMED]
+    named = join_words([f'{name} ({format_volume(volumes[name])})' for name in largest])
     if len(volumes) <= MOST_NAMED:
         return f'{named} of the atlas'
     return f'{len(touched)} regions of the atlas, most of all {named}'
