@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -86,9 +85,10 @@ def _describe_regions(regions: Sequence[Mapping[str, str]]) -> str:
     touched = sort_touched(regions)
     if not touched:
         return 'no region of the atlas'
-    volumes: dict[str, float] = defaultdict(float)
+    volumes: dict[str, float] = {}
     for row in touched:
-        volumes[name_region(row['name'])] += to_number(row['tumor_mm3'])
+        name = name_region(row['name'])
+        volumes[name] = volumes.get(name, 0) + to_number(row['tumor_mm3'])
     largest = sorted(volumes, key=lambda name: volumes[name], reverse=True)[:MOST_NAMED]
     named = join_words([f'{name} ({format_volume(volumes[name])})' for name in largest])
     if len(volumes) <= MOST_NAMED:
