@@ -44,9 +44,7 @@ def draw(panels, window, brightest: float, out_file: Path) -> None:
 
 def main() -> None:
     """Draw both pictures."""
-    before, after, atlas = map(
-        read, ('desc-preproc_T1w', 'desc-inpainted_T1w', 'atlas-Dosenbach2010_dseg')
-    )
+    before, after = map(read, ('desc-preproc_T1w', 'desc-inpainted_T1w'))
     tumor, hole = (read(f'label-tumor{desc}_mask') > 0 for desc in ('', '_desc-dilated'))
     outlines = [(tumor, RED), (hole, YELLOW)]
     known = (before > 0) & ~hole
@@ -58,16 +56,6 @@ def main() -> None:
     brightest = float(np.percentile(before[known], 99.5))
     draw(
         [
-            ('T1w', before, outlines, None),
-            ('recovered', after, [], None),
-            ('labels', before, outlines[:1], atlas),
-        ],
-        window,
-        brightest,
-        HERE / 'result.png',
-    )
-    draw(
-        [
             ('tumour, and the mask dilated', before, outlines, None),
             ('what is known', seen, [], None),
             ('the same, mirrored', mirrored, outlines[1:], None),
@@ -76,6 +64,17 @@ def main() -> None:
         window,
         brightest,
         HERE / 'recovery.png',
+    )
+    atlas = read('atlas-Dosenbach2010_dseg')
+    draw(
+        [
+            ('T1w', before, outlines, None),
+            ('recovered', after, [], None),
+            ('labels', before, outlines[:1], atlas),
+        ],
+        window,
+        brightest,
+        HERE / 'result.png',
     )
 
 
