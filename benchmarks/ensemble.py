@@ -1,8 +1,7 @@
 """Join segmentation weights: ensemble.py NAME OUT WEIGHTS [WEIGHTS ...]
 
 WEIGHTS are what ``--segmentation-weights`` takes; the first sees all the slices that any other
-does.
-Those with ``+FLAIR`` after their name are used only where there is a FLAIR.
+does. Those with ``+FLAIR`` after their name are used only where there is a FLAIR.
 """
 
 import json
@@ -34,13 +33,10 @@ save_network(
     config=config,
     spacing=spacing,
 )
-# the card of packaged weights has their name
-cards = [
-    card
-    if (card := one.path.with_name('model_card.json')).exists()
-    else one.path.with_suffix('.json')
-    for one in weights
-]
+# the card of packaged weights is named as they are
+cards = [one.path.with_name('model_card.json') for one in weights]
+packaged = [one.path.with_suffix('.json') for one in weights]
+cards = [card if card.exists() else other for card, other in zip(cards, packaged, strict=True)]
 card = {
     'name': name,
     'task': 'segmentation',

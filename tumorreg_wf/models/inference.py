@@ -135,8 +135,8 @@ def segment(
     offsets = np.rint(np.array(network.offsets) / spacing).astype(int)
     slabs = np.stack([neighbours(volume, k, offsets) for k in range(volume.shape[-1])])
     slabs = torch.from_numpy(slabs.reshape(len(slabs), -1, *volume.shape[1:3]))
-    logits = sum(_run_view(network, slabs, *view, device) for view in VIEWS) / len(VIEWS)
-    found = torch.sigmoid(logits[:, 0])
+    views = torch.stack([_run_view(network, slabs, *view, device) for view in VIEWS])
+    found = torch.sigmoid(views.mean(0)[:, 0])
     # tumours are smooth from slice to slice
     padded = torch.cat([found[:1], found, found[-1:]])
     found = 0.25 * padded[:-2] + 0.5 * found + 0.25 * padded[2:]

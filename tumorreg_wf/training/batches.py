@@ -98,7 +98,7 @@ class SegmentationSlabs(Batches):
             slabs, tumor = self._graft(slabs, tumor, list(volumes), rng)
         if case.flair is not None:
             seen = rng.choice(3, p=[WITHOUT_FLAIR, WITHOUT_T1W, 1 - WITHOUT_FLAIR - WITHOUT_T1W])
-            volumes = [[0], [1], [0, 1]][seen]
+            volumes = {channel: volumes[channel] for channel in ([0], [1], [0, 1])[seen]}
             slabs = [slabs[channel] for channel in volumes]
         count = len(self.offsets)
         faded = rng.integers(len(slabs)) if rng.random() < FADED else None
@@ -110,7 +110,9 @@ class SegmentationSlabs(Batches):
             image[channel * count : (channel + 1) * count] = augment(slab, brain, rng)
         return image, (tumor[self.offsets == 0] >= 0.5).float()
 
-    def _view(self, case: Case, volumes, k: int, rng: np.random.Generator) -> list[Tensor]:
+    def _view(
+        self, case: Case, volumes: list[np.ndarray], k: int, rng: np.random.Generator
+    ) -> list[Tensor]:
         """Slabs (K, H, W) about the k-th slice of volumes and tumour, in a random view."""
         slabs = [neighbours(volume, k, self.offsets) for volume in (*volumes, case.tumor)]
         count = len(self.offsets)
