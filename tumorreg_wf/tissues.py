@@ -34,11 +34,11 @@ def segment_tissues(
 
     Expectation maximisation of one Gaussian per tissue under spatial priors (Van Leemput et al.
     1999), with a mean-field Markov random field at the end. What is known alone decides what a
-    tissue looks like; every voxel of the brain is divided by it.
+    tissue looks like, and is divided by it; elsewhere the priors stay.
 
     Parameters
     ----------
-    t1w : (X, Y, Z), without bias field, a tumour replaced.
+    t1w : (X, Y, Z), without bias field.
     brain : boolean (X, Y, Z).
     known : boolean (X, Y, Z), the part of the brain that was not replaced.
     priors : (3, X, Y, Z), probabilities of GM, WM and CSF; sum to 1 in the brain.
@@ -81,7 +81,8 @@ def segment_tissues(
         )
         post = _posterior(prior * np.exp(NEIGHBOURS * pull), _likelihood(*fit)[:, bins])
     field[:, inside] = post
-    result[(slice(None),) + box] = field
+    # made-up tissue says less of what was there than the template does
+    result[:, known] = field[:, known[box]]
     return result
 
 

@@ -126,7 +126,8 @@ class SegmentationSlabs(Batches):
         if donor.flair is None and 1 in channels:
             return slabs, tumor
         slices = np.flatnonzero(donor.tumor.any(axis=(0, 1)))
-        volumes = [donor.flair if channel else donor.t1w for channel in channels]
+        images = [donor.flair if channel else donor.t1w for channel in channels]
+        volumes = [image for image in images if image is not None]
         *lent, other = self._view(donor, volumes, slices[rng.integers(len(slices))], rng)
         brain = (slabs[0] != 0) & (lent[0] != 0)
         slabs = [graft(slab, one, other, brain) for slab, one in zip(slabs, lent, strict=True)]
