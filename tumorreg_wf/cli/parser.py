@@ -218,7 +218,7 @@ def _folder(value: str) -> Path:
 def _filters(value: str) -> dict:
     try:
         filters = json.loads(Path(value).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f'{value}: cannot be read as JSON ({error})') from None
     known = {'t1w', 'flair', 'tumor', 'brain'}
     if not isinstance(filters, dict) or not set(filters) <= known:

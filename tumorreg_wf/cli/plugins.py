@@ -57,7 +57,7 @@ def read_plugin(path: Path) -> tuple[str, dict]:
         loaded = yaml.safe_load(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise TumorregError(f'{path}: cannot be read ({error.strerror}).') from None
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise TumorregError(f'{path}: no YAML ({" ".join(str(error).split())}).') from None
     if not isinstance(loaded, dict) or 'plugin' not in loaded:
         raise TumorregError(f'{path}: the key "plugin" is missing. {_example()}')
