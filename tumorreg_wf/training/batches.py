@@ -94,8 +94,8 @@ class SegmentationSlabs(Batches):
         volumes = {0: case.t1w} if case.flair is None else {0: case.t1w, 1: case.flair}
         k = slices[rng.integers(len(slices))]
         *slabs, tumor = self._view(case, list(volumes.values()), k, rng)
-        if rng.random() < GRAFTED:
-            slabs, tumor = self._graft(slabs, tumor, list(volumes), rng)
+        if self.donors and rng.random() < GRAFTED:
+            slabs, tumor = self._graft(slabs, tumor, rng)
         if case.flair is not None:
             seen = rng.choice(3, p=[WITHOUT_FLAIR, WITHOUT_T1W, 1 - WITHOUT_FLAIR - WITHOUT_T1W])
             volumes = {channel: volumes[channel] for channel in ([0], [1], [0, 1])[seen]}
@@ -119,15 +119,14 @@ class SegmentationSlabs(Batches):
         return list(random_affine(np.concatenate(slabs), None, self.size, rng).split(count))
 
     def _graft(
-        self, slabs: list[Tensor], tumor: Tensor, channels: list[int], rng: np.random.Generator
+        self, slabs: list[Tensor], tumor: Tensor, rng: np.random.Generator
     ) -> tuple[list[Tensor], Tensor]:
         """Add a tumour of another patient who has all the images."""
         donor = self.donors[rng.integers(len(self.donors))]
-        if donor.flair is None and 1 in channels:
+        volumes = [one for one in (donor.t1w, donor.flair)[: len(slabs)] if one is not None]
+        if len(volumes) < len(slabs):
             return slabs, tumor
         slices = np.flatnonzero(donor.tumor.any(axis=(0, 1)))
-        images = [donor.flair if channel else donor.t1w for channel in channels]
-        volumes = [image for image in images if image is not None]
         *lent, other = self._view(donor, volumes, slices[rng.integers(len(slices))], rng)
         brain = (slabs[0] != 0) & (lent[0] != 0)
         slabs = [graft(slab, one, other, brain) for slab, one in zip(slabs, lent, strict=True)]
