@@ -122,12 +122,12 @@ def test_folders_with_odd_names(brains, tmp_path, monkeypatch):
     folder = tmp_path / 'a folder, é'
     folder.mkdir()
     monkeypatch.chdir(folder)
-    nb.load(brains[1]).to_filename('the moving one.nii')
-    (folder / 'the fixed one.nii.gz').write_bytes(Path(brains[0]).read_bytes())
+    nb.load(brains[1]).to_filename('moving.nii')
+    (folder / 'fixed.nii.gz').write_bytes(Path(brains[0]).read_bytes())
     outputs = (
         GreedyRegistration(
-            fixed_image=str(folder / 'the fixed one.nii.gz'),
-            moving_image=str(folder / 'the moving one.nii'),
+            fixed_image=str(folder / 'fixed.nii.gz'),
+            moving_image=str(folder / 'moving.nii'),
             settings={'affine': '-m NMI -n 40x20 -dof 12'},
         )
         .run()
