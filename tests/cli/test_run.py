@@ -246,15 +246,3 @@ def test_corrupt_image_fails_its_participant_alone(bids_phantom, tmp_path):
         root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work', '--boilerplate-only'
     )
     check_message(done, 1, 'sub-01', bad.name)
-
-
-def test_whole_head_is_refused(bids_phantom, tmp_path):
-    root = empty_dataset(tmp_path / 'bids')
-    image = nb.load(bids_phantom / 'sub-02/anat/sub-02_T1w.nii.gz')
-    data = np.full(image.shape, 40, np.int16)
-    path = root / 'sub-01/anat/sub-01_T1w.nii.gz'
-    path.parent.mkdir(parents=True)
-    nb.Nifti1Image(data, image.affine).to_filename(path)
-    done = tumorreg(root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work')
-    check_message(done, 1, 'whole head', path.name)
-    assert 'whole head' in (tmp_path / 'out' / 'sub-01.html').read_text()
