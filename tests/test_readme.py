@@ -82,7 +82,7 @@ def test_snippet_of_workflows(phantom):
     assert nodes['inpaint'].inputs.in_file == str(phantom / 't1w.nii.gz')
     assert nodes['dilate'].inputs.in_mask == str(phantom / 'tumor_mask.nii.gz')
     assert nodes['crop_t1w'].inputs.in_mask == str(phantom / 'brain_mask.nii.gz')
-    assert nodes['register'].inputs.moving_image == [str(phantom / 'template.nii.gz')]
+    assert nodes['register'].inputs.moving_image == str(phantom / 'template.nii.gz')
     order = [(source.name, target.name) for source, target in graph.edges]
     assert sorted(order) == [
         ('crop_t1w', 'register'),

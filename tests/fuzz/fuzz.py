@@ -103,7 +103,7 @@ def read_tables(content, folder):
     path = folder / 'x.tsv'
     path.write_bytes(content)
     labels = np.arange(27).reshape(3, 3, 3)
-    table = measure_regions(labels, labels > 20, np.ones(3), read_lut(path))
+    table = measure_regions(labels, labels > 20, np.ones(3), read_lut(path), labels > 0)
     table.to_csv(folder / 'y.tsv', sep='\t', index=False)
 
 

@@ -293,8 +293,10 @@ def test_no_face_is_shown(tmp_path, over_as):
 def test_the_brain_is_outlined_with_what_is_around_it(tmp_path):
     images = make_images()
     brain, affine = images['brain_mask']
+    t1w = brain * 100.0
+    t1w[15:25, 18:30, 12:24] = 0  # there is no contrast without
     images['in_file'] = (
-        np.pad(brain * 100.0, 12),
+        np.pad(t1w, 12),
         nb.affines.from_matvec(np.eye(3), affine[:3, 3] - 12),
     )
     images['brain_mask'], images['tumor_mask'] = (

@@ -80,10 +80,13 @@ def test_every_heavy_node_says_what_it_needs(build, anatomy):
 
 def test_seed_reaches_every_registration(build, anatomy):
     _, nodes = build(anatomy, random_seed=7)
-    for name in ('coregistration_wf.register', 'registration_wf.register'):
-        interface = nodes[f'sub_01_wf.{name}'].interface
-        assert interface.inputs.environ['ANTS_RANDOM_SEED'] == '7'
-        assert '--random-seed 7' in interface._format_arg(
+    rigid, register = (
+        nodes[f'sub_01_wf.{name}.register'].interface
+        for name in ('coregistration_wf', 'registration_wf')
+    )
+    assert rigid.inputs.environ['ANTS_RANDOM_SEED'] == '7'
+    for interface, option in ((rigid, '--random-seed 7'), (register, '--seed 7')):
+        assert option in interface._format_arg(
             'random_seed', interface.inputs.trait('random_seed'), 7
         )
 
