@@ -80,7 +80,7 @@ def draw_run(app):
     from tumorreg_wf.workflows.base import init_anatomy_wf
 
     anatomy = Anatomy('01', None, Path(FILE), Path(FILE))
-    weights = {task: find_weights(task) for task in ('segmentation', 'inpainting')}
+    weights = {task: find_weights(task) for task in ('brain', 'segmentation', 'inpainting')}
     workflow = init_anatomy_wf(Settings(HERE, HERE, HERE), anatomy, TEMPLATE, weights)
     sinks = ('derivatives_wf', 'reportlets_wf')
     drawing = graphs.draw_workflow(workflow, leave_out=sinks)

@@ -86,7 +86,7 @@ class _SegmentTissuesOutputSpec(TraitedSpec):
 class SegmentTissues(SimpleInterface):
     """Tissues by grey values, with warped maps as priors.
 
-    See :func:`tumorreg_wf.tissues.segment_tissues`.
+    See ``tumorreg_wf.tissues.segment_tissues``.
     """
 
     input_spec = _SegmentTissuesInputSpec
