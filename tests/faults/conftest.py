@@ -196,6 +196,8 @@ def start(bids_phantom, template_phantom, tiny_weights, tmp_path):
         command += [bids, out, 'participant', '-w', work, '--participant-label', *labels]
         command += ['--template', template_phantom, '--sloppy', '--device', 'cpu']
         command += ['--nprocs', '1', '--omp-nthreads', '1']
+        # greedy is done with a phantom before anything can be done to it
+        command += ['--registration-engine', 'syn']
         for task in ('segmentation', 'inpainting') if weights else ():
             command += [f'--{task}-weights', tiny_weights / f'{task}.safetensors']
         if masks:

@@ -17,7 +17,7 @@ KILLS = [
     ('segment', 'segment'),
     ('inpaint', 'inpaint'),
     ('inpaint', None),
-    ('registration_wf.register', 'greedy_program'),
+    ('registration_wf.register', 'antsRegistration'),
     ('registration_wf.register', None),
     ('warp_atlas', None),
     ('tables', None),
@@ -50,26 +50,20 @@ def test_after_all_kills_the_same_command_finishes(start, folders):
 
 
 @pytest.mark.parametrize(
-    ('step', 'program', 'library', 'options'),
+    ('step', 'program', 'library'),
     [
-        ('inpaint', 'inpaint', 'libtorch_python', []),
-        ('registration_wf.register', 'greedy_program', 'picsl_greedy', []),
-        (
-            'registration_wf.register',
-            'antsRegistration',
-            '/ants/lib',
-            ['--registration-engine', 'syn'],
-        ),
+        ('inpaint', 'inpaint', 'libtorch_python'),
+        ('registration_wf.register', 'antsRegistration', '/ants/lib'),
     ],
 )
-def test_out_of_memory(start, step, program, library, options):
-    run = start(*options)
+def test_out_of_memory(start, step, program, library):
+    run = start()
     run.step(step)
     pid = run.program(program, library)
     used = int(Path(f'/proc/{pid}/statm').read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
     assert 'too little memory' in run.end(1)
-    start(*options).end(0)
+    start().end(0)
 
 
 def results(work):
@@ -80,7 +74,7 @@ def results(work):
 def test_interrupted_then_the_same_command_finishes(start, check_gone, tmp_path, signum):
     run = start()
     run.step('registration_wf.register')
-    run.program('greedy_program')
+    run.program('antsRegistration')
     below = run.below()
     os.kill(run.process.pid, signum)
     assert 'interrupted; the same command goes on from here' in run.end(1, seconds=60)
