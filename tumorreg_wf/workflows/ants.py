@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
@@ -14,10 +13,10 @@ from tumorreg_wf.errors import TumorregError
 
 def ants_settings(name: str) -> dict:
     """Inputs of an ANTs node, as ``data/ants_<name>.json`` has them."""
-    return read_settings(files('tumorreg_wf') / 'data' / f'ants_{name}.json')
+    return read_settings(Path(str(files('tumorreg_wf') / 'data' / f'ants_{name}.json')))
 
 
-def read_settings(source: Path | Traversable) -> dict:
+def read_settings(source: Path) -> dict:
     """Read a JSON file; keys that start with _ are notes."""
     try:
         settings = json.loads(source.read_text(encoding='utf-8'))

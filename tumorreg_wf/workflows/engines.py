@@ -37,7 +37,7 @@ def registration_settings(name: str) -> dict:
     if name.endswith('.json'):
         return read_settings(Path(name))
     if name.startswith('greedy'):
-        return read_settings(files('tumorreg_wf') / 'data' / f'{name}.json')
+        return read_settings(Path(str(files('tumorreg_wf') / 'data' / f'{name}.json')))
     return ants_settings(name)
 
 
