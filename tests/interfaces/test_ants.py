@@ -18,24 +18,6 @@ from tumorreg_wf.workflows.ants import ants_settings, seed_node
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 
 
-@pytest.fixture
-def brains(tmp_path, monkeypatch):
-    """Two files: a textured brain, and the same moved by 6 mm along x."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    texture = ndimage.gaussian_filter(rng.standard_normal((32, 36, 30)), 2)
-    where = np.moveaxis(np.indices(texture.shape), 0, -1) - np.array([16, 18, 15])
-    inside = ((where / np.array([11, 14, 10])) ** 2).sum(-1) < 1
-    data = (inside * (500 + 2000 * texture)).clip(0).astype(np.float32)
-    affine = np.diag([3.0, 3, 3, 1])
-    paths = []
-    for name, image in (('fixed', data), ('moving', np.roll(data, 2, axis=0))):
-        path = tmp_path / f'{name}.nii.gz'
-        nb.Nifti1Image(image, affine).to_filename(path)
-        paths.append(str(path))
-    return paths
-
-
 def test_registration_and_its_inverse(brains):
     fixed, moving = brains
     node = Registration(

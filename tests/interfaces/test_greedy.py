@@ -6,7 +6,6 @@ import h5py
 import nibabel as nb
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from tumorreg_wf.evaluation.warps import read_warp
 from tumorreg_wf.greedy_program import read_affine, write_composite
@@ -17,29 +16,7 @@ from tumorreg_wf.workflows.engines import registration_settings
 SETTINGS = {'affine': '-m NMI -n 40x20 -dof 12', 'deformable': '-m NCC 2x2x2 -n 20x10 -exp 3'}
 
 
-@pytest.fixture(params=['RAS', 'LPS', 'oblique'])
-def brains(request, tmp_path, monkeypatch):
-    """Two files: a brain, and the same moved 6 mm along its second axis."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    texture = ndimage.gaussian_filter(rng.standard_normal((32, 36, 30)), 2)
-    where = np.moveaxis(np.indices(texture.shape), 0, -1) - np.array([16, 18, 15])
-    inside = ((where / np.array([11, 12, 10])) ** 2).sum(-1) < 1
-    data = (inside * (500 + 2000 * texture)).clip(0).astype(np.float32)
-    affine = np.diag([3.0, 3, 3, 1])
-    if request.param == 'LPS':
-        affine = np.diag([-3.0, -3, 3, 1])
-    if request.param == 'oblique':
-        affine[:3, :3] = nb.eulerangles.euler2mat(0.2, -0.1, 0.3) * 3
-    affine[:3, 3] = 10, -20, 5
-    paths = []
-    for name, image in (('fixed', data), ('moving', np.roll(data, 2, axis=1))):
-        path = tmp_path / f'{name}.nii.gz'
-        nb.Nifti1Image(image, affine).to_filename(path)
-        paths.append(str(path))
-    return paths
-
-
+@pytest.mark.parametrize('brains', ['RAS', 'LPS', 'oblique'], indirect=True)
 def test_registration_and_its_inverse(brains):
     fixed, moving = brains
     found = GreedyRegistration(fixed_image=fixed, moving_image=moving, settings=SETTINGS).run()
@@ -80,7 +57,6 @@ def test_a_deformation_from_an_affine_that_is_given(brains, tmp_path, monkeypatc
     assert np.median(apart) < 0.1
 
 
-@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
 def test_it_repeats_bit_for_bit(brains, tmp_path):
     fields = []
     for run in ('one', 'other'):
@@ -116,7 +92,6 @@ def test_steps_are_applied_in_their_order(tmp_path, monkeypatch):
     np.testing.assert_allclose(read_affine('affine.h5'), turn, atol=1e-6)
 
 
-@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
 def test_folders_with_odd_names(brains, tmp_path, monkeypatch):
     """Greedy splits its command at blanks; uncompressed files have another ending."""
     folder = tmp_path / 'a folder, é'
@@ -139,7 +114,6 @@ def test_folders_with_odd_names(brains, tmp_path, monkeypatch):
     assert not any(name.startswith('tmp') for name in left), left
 
 
-@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
 def test_a_program_that_fails_stops_its_node(brains, tmp_path):
     node = GreedyRegistration(
         fixed_image=brains[0], moving_image=brains[1], settings={'affine': '--no-such-option'}
