@@ -1,5 +1,7 @@
 """Whole heads: whether the brain has to be found, and by whom; what comes out."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.cli.inputs import _check_images
 from tumorreg_wf.settings import Settings
 from tumorreg_wf.workflows.conform import init_conform_wf
+
+HEAD = Path(__file__).parents[3] / 'shared' / 'data' / 'head'
 
 
 @pytest.fixture(scope='module')
@@ -62,4 +66,20 @@ def test_the_node_that_does(options, interface):
     assert ('3-D U-Net' in (workflow.__desc__ or '')) == (interface == 'ExtractBrain')
 
 
-HEAD = Path(__file__).parents[3] / 'shared' / 'data' / 'head'
+@pytest.mark.slow
+def test_a_real_head(tmp_path):
+    """A healthy head: a brain of a brain's size, the head kept around it, no tumour."""
+    if not HEAD.is_dir():
+        pytest.skip(f'the real head is not here: {HEAD}')
+    command = [sys.executable, '-m', 'tumorreg_wf.cli.run', HEAD, tmp_path / 'out', 'participant']
+    done = subprocess.run([*command, '-w', tmp_path / 'work'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    t1w, brain, tumor = (
+        nb.load(tmp_path / 'out' / 'sub-pumi' / 'anat' / f'sub-pumi_{name}.nii.gz')
+        for name in ('desc-preproc_T1w', 'desc-brain_mask', 'label-tumor_mask')
+    )
+    ml = np.prod(brain.header.get_zooms()) / 1000
+    brain, tumor = (np.asanyarray(mask.dataobj) > 0 for mask in (brain, tumor))
+    assert 1150 < brain.sum() * ml < 1650
+    assert tumor.sum() * ml < 1
+    assert (t1w.get_fdata()[~brain] > 0).mean() > 0.2
