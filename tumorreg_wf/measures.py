@@ -10,6 +10,7 @@ import pandas as pd
 from scipy import ndimage
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import bounding_box, dilate_mask
 
 #: A tumour crosses the midline when this much of it (mm^3) lies on either side.
 CROSSING_VOLUME = 500.0
@@ -213,15 +214,14 @@ def find_notes(
             'The tumour reaches the border of the brain. What was filled in there continues '
             'tissue on one side only.'
         )
-    deep = ndimage.distance_transform_edt(brain, sampling=spacing) > VENTRICLE_DEPTH
-    ventricle = deep & (tissues == 3)
-    if ventricle.any():
-        away = ndimage.distance_transform_edt(~ventricle, sampling=spacing)
-        if away[tumor].min() <= max(3.0, float(spacing.max())):
-            notes.append(
-                'The tumour lies next to a ventricle. Where it narrows or shifts it, look closely '
-                'at the labels there.'
-            )
+    reach = dilate_mask(tumor, spacing, max(3.0, float(spacing.max())))
+    box = bounding_box(reach, margin=int(np.ceil(VENTRICLE_DEPTH / spacing.min())))
+    surface = dilate_mask(~brain[box], spacing, VENTRICLE_DEPTH)
+    if (reach[box] & ~surface & (tissues[box] == 3)).any():
+        notes.append(
+            'The tumour lies next to a ventricle. Where it narrows or shifts it, look closely '
+            'at the labels there.'
+        )
     known = brain & ~tumor
     if (known & (tissues == 3)).any() and (known & (tissues == 1)).any():
         fluid, grey = (np.median(t1w[known & (tissues == index)]) for index in (3, 1))
