@@ -41,7 +41,9 @@ def clean_image(source: nb.spatialimages.SpatialImage, data: np.ndarray) -> nb.N
     header = nb.Nifti1Header()
     header.set_data_dtype(np.float32)
     header.set_xyzt_units('mm')
-    image = nb.Nifti1Image(np.nan_to_num(data, posinf=0, neginf=0), affine, header)
+    if not np.isfinite(data).all():
+        data = np.nan_to_num(data, posinf=0, neginf=0)
+    image = nb.Nifti1Image(data, affine, header)
     image.set_sform(image.affine, 1)
     image.set_qform(image.affine, 1)
     return image
