@@ -48,7 +48,7 @@ COMMANDS = {
     'tumorreg': parser.get_parser,
     'tumorreg-train': train_parser.get_parser,
     'tumorreg-evaluate': evaluate.get_parser,
-    'tumorreg-simulate': simulate._parser,
+    'tumorreg-simulate': simulate.get_parser,
 }
 FILE = __file__  # workflows want files that exist; none is read
 TEMPLATE = SimpleNamespace(

@@ -20,7 +20,7 @@ SHELL = '\n'.join(re.findall(r'^```sh\n(.*?)^```', README, re.MULTILINE | re.DOT
 PARSERS = {
     'tumorreg': parser.get_parser,
     'tumorreg-train': train.get_parser,
-    'tumorreg-simulate': simulate._parser,
+    'tumorreg-simulate': simulate.get_parser,
 }
 #: These name an image or its file, and call no program of ours.
 IMAGE_COMMANDS = (['docker', 'build'], ['docker', 'save'], ['singularity', 'build'])
@@ -89,6 +89,7 @@ def test_snippet_of_workflows(phantom):
         ('dilate', 'inpaint'),
         ('inpaint', 'crop_t1w'),
     ]
+    assert len(list((phantom / 'work').rglob('register/*.h5'))) == 2
 
 
 def test_there_are_no_other_snippets():

@@ -206,6 +206,6 @@ def test_neither_folder_nor_name(tmp_path, monkeypatch):
 
     templateflow.TemplateFlowClient = TemplateFlowClient
     monkeypatch.setitem(sys.modules, 'templateflow', templateflow)
-    with pytest.raises(TumorregError, match='--template Nowhere: neither a folder nor a template'):
+    with pytest.raises(TumorregError, match='--template Nowhere: no folder'):
         load_template('Nowhere', tmp_path)
     assert not list(tmp_path.iterdir())

@@ -63,6 +63,11 @@ class Anatomy:
     skull_strip: bool = False
 
     @property
+    def masks(self) -> list[Path]:
+        """The masks there are."""
+        return [mask for mask in (self.tumor_mask, self.brain_mask) if mask is not None]
+
+    @property
     def label(self) -> str:
         """Name for workflows and messages, from the T1w's entities."""
         return re.sub(r'_T1w\..*', '', self.t1w.name)
@@ -74,7 +79,10 @@ def check_dataset(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         raise TumorregError(f'{bids_dir}: no such folder.')
     if not description.is_file():
-        raise TumorregError(f'{bids_dir}: not a BIDS dataset, it has no dataset_description.json.')
+        hint = f' Did you mean {bids_dir.parent}?' if bids_dir.name.startswith('sub-') else ''
+        raise TumorregError(
+            f'{bids_dir}: not a BIDS dataset, it has no dataset_description.json.{hint}'
+        )
     try:
         fields = json.loads(description.read_text(encoding='utf-8-sig'))
     except (ValueError, OSError, RecursionError) as error:
@@ -107,7 +115,8 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     if not present:
         raise TumorregError(f'{bids_dir}: no participants (sub-*) in this dataset.')
     if missing:
-        shown = ', '.join(present[:10]) + (', ...' if len(present) > 10 else '')
+        shown = ', '.join(present[:10])
+        shown += f' and {len(present) - 10} more' if len(present) > 10 else ''
         raise TumorregError(
             f'{bids_dir}: no participant {", ".join(missing)} here. There are: {shown}.'
         )

@@ -74,6 +74,34 @@ def save_like(data: np.ndarray, reference: nb.spatialimages.SpatialImage, path: 
     return str(path)
 
 
+def reorient_like(
+    image: nb.Nifti1Image, reference: nb.spatialimages.SpatialImage
+) -> nb.Nifti1Image:
+    """Permute and flip the axes of an image to the order in which another stores the same grid.
+
+    Parameters
+    ----------
+    image : on the grid of the reference, but for the order and direction of its axes.
+    reference : image as read from its file; lends the affine, without shear.
+
+    Returns
+    -------
+    image : voxel values and type as they were; the same object where the order is the same.
+    """
+    affine = straighten(reference.affine, reference.shape)
+    turn = nb.orientations.ornt_transform(
+        nb.io_orientation(image.affine), nb.io_orientation(affine)
+    )
+    turned = image.as_reoriented(turn)
+    if turned is image:
+        return image
+    # files keep affines as float32: what was turned there and back is off by its rounding
+    turned = nb.Nifti1Image(turned.dataobj, affine, turned.header)
+    turned.set_sform(affine, 1)
+    turned.set_qform(affine, 1)
+    return turned
+
+
 def same_grid(one: nb.spatialimages.SpatialImage, other: nb.spatialimages.SpatialImage) -> bool:
     """Tell whether two images share shape and affine."""
     return one.shape == other.shape and np.allclose(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nb
@@ -180,14 +181,15 @@ def _fetch(name: str) -> Path:
     try:
         from templateflow import TemplateFlowClient
 
-        found = TemplateFlowClient().get(
-            name, resolution=1, suffix=['T1w', 'mask', 'probseg'], raise_empty=True
-        )
+        fetch = partial(TemplateFlowClient().get, name, resolution=1)
+        found = fetch(suffix=['T1w', 'mask'], raise_empty=True)
+        fetch(suffix='probseg', label=['GM', 'WM', 'CSF'], atlas=None)
         return Path(found[0]).parent
     except Exception as error:  # the network, the cache and the name can all fail
         raise TumorregError(
-            f'--template {name}: neither a folder nor a template that TemplateFlow could give '
-            f"({error}). Give a folder in TemplateFlow's layout."
+            f'--template {name}: no folder, and nothing that TemplateFlow could give: '
+            f'{str(error):.150} Check the name and the network, or give a folder in the layout of '
+            'TemplateFlow.'
         ) from None
 
 

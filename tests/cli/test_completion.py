@@ -43,4 +43,5 @@ def test_words_are_completed(command, words, completed, tmp_path):
 
 
 def test_every_command_has_one():
-    assert {name for _, _, name in COMMANDS} == {'tumorreg', 'tumorreg-train', 'tumorreg-evaluate'}
+    names = ('', '-train', '-evaluate', '-simulate')
+    assert {name for _, _, name in COMMANDS} == {f'tumorreg{name}' for name in names}

@@ -205,6 +205,9 @@ def test_wrong_use(bids_phantom, tmp_path):
     check_message(
         tumorreg(bids_phantom, out, *options, '--participant-label', 'nobody'), 2, 'nobody', '01'
     )
+    inside = ('participant', '-w', bids_phantom / 'work')
+    check_message(tumorreg(bids_phantom, out, *inside), 2, '--work-dir')
+    assert not (bids_phantom / 'work').exists()
     blocked = tmp_path / 'blocked'
     blocked.write_text('a file, no folder')
     check_message(tumorreg(bids_phantom, blocked, *options), 2, str(blocked))
@@ -221,7 +224,20 @@ def test_no_t1w(tmp_path):
     anat.mkdir(parents=True)
     (anat / 'sub-01_ce-gadolinium_T1w.nii.gz').write_bytes(b'')
     done = tumorreg(root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work')
-    check_message(done, 1, 'T1w')
+    check_message(done, 1, 'no T1w', 'sub-01_ce-gadolinium_T1w.nii.gz')
+
+
+def test_a_mask_of_another_name_is_missed(bids_phantom, tmp_path):
+    anat = empty_dataset(tmp_path / 'masks') / 'sub-02' / 'anat'
+    anat.mkdir(parents=True)
+    shutil.copy(next(bids_phantom.rglob('*_roi.nii.gz')), anat / 'sub-02_label-tumour_mask.nii.gz')
+    done = tumorreg(
+        *(bids_phantom, tmp_path / 'out', 'participant', '-w', tmp_path / 'work'),
+        *('--participant-label', '02', '--boilerplate-only', '-d', f'hand={tmp_path / "masks"}'),
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'sub-02_label-tumour_mask.nii.gz' in done.stdout + done.stderr
+    assert str(tmp_path / 'out' / 'logs' / 'CITATION.md') in done.stdout
 
 
 def test_a_folder_with_html_in_its_name(tmp_path):

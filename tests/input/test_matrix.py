@@ -263,7 +263,7 @@ def test_other_voxels_see_the_same_tumor(read, name, capsys):
     overlap = dice(moved, reference.get_fdata() > 0)
     with capsys.disabled():
         print(f'\n{name}: Dice {overlap:.3f}, volume {volumes[0] / volumes[1]:.3f}')
-    assert overlap > 0.85 and abs(volumes[0] / volumes[1] - 1) < 0.1
+    assert overlap > 0.85 and abs(volumes[0] / volumes[1] - 1) < 0.2
 
 
 @pytest.mark.parametrize('name', ROWS)
@@ -283,7 +283,8 @@ def test_nothing_is_flipped(anat, read, name):
         place, wanted = (row[[f'{space}_{axis}' for axis in 'xyz']] for row in (found, expected))
         if space == 'centroid' and ROWS[name].orientation == 'oblique':
             place = nb.affines.apply_affine(np.linalg.inv(TURN), np.asarray(place, float))
-        assert np.linalg.norm(np.asarray(place, float) - np.asarray(wanted, float)) < 3
+        apart = np.linalg.norm(np.asarray(place, float) - np.asarray(wanted, float))
+        assert apart < max(ROWS[name].zooms)
 
 
 @pytest.mark.parametrize('shown', SHOWN)

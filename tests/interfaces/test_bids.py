@@ -116,6 +116,26 @@ def test_values_of_float_images_are_kept(tmp_path):
     assert (int(image.header['qform_code']), image.header.get_xyzt_units()[0]) == (1, 'mm')
 
 
+@pytest.mark.parametrize('axes', ['RAS', 'LPS', 'PIR', 'SLA'])
+def test_axes_are_stored_in_the_order_of_the_grid(tmp_path, axes):
+    rng = np.random.default_rng(0)
+    turn = nb.eulerangles.euler2mat(0.2, -0.1, 0.3) * [0.9, 1.1, 2.7]
+    ras = nb.Nifti1Image(
+        rng.normal(0, 1, (4, 5, 6)).astype(np.float32),
+        nb.affines.from_matvec(turn, rng.uniform(-90, 90, 3)),
+    )
+    given = ras.as_reoriented(nb.orientations.axcodes2ornt(axes))
+    given.to_filename(tmp_path / 'given.nii.gz')
+    nb.as_closest_canonical(given).to_filename(tmp_path / 'file.nii.gz')
+    found = store(
+        tmp_path, SOURCES[0], tmp_path / 'file.nii.gz', grid=str(tmp_path / 'given.nii.gz'),
+        desc='preproc', suffix='T1w',
+    )  # fmt: skip
+    image, given = nb.load(found.out_file), nb.load(tmp_path / 'given.nii.gz')
+    assert np.array_equal(image.affine, given.affine)
+    assert np.array_equal(np.asanyarray(image.dataobj), np.asanyarray(given.dataobj))
+
+
 @pytest.mark.parametrize(
     ('suffix', 'entities', 'dtype'),
     [

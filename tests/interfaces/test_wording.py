@@ -142,7 +142,7 @@ def test_good_quality():
     [
         ('Similarity to the template', {'similarity': '0.4'}, 'check the registration'),
         ('Similarity to the template', {'similarity': 'n/a'}, 'not be measured'),
-        ('Folds of the warp', {'fold_fraction': '0.0002'}, 'folds in this part'),
+        ('Folds of the warp', {'fold_fraction': '0.002'}, 'folds in this share'),
         ('Brain replaced', {'hole_share': '0.12'}, 'less faithful'),
         ('Seam of the hole', {'seam_contrast': '2.1'}, 'edge of the hole shows'),
     ],

@@ -76,5 +76,6 @@ def run_group(
     except OSError as error:
         raise TumorregError(f'{error.filename}: cannot be written ({error.strerror}).') from None
     for what, names in gaps.items():
-        print(f'tumorreg: {what}: {", ".join(names)}', file=sys.stderr)
+        shown = ', '.join(names[:10]) + (f' and {len(names) - 10} more' if names[10:] else '')
+        print(f'tumorreg: {what}: {shown}', file=sys.stderr)
     return 0

@@ -33,7 +33,7 @@ def find_input(
             checked: list[Anatomy] = []
             try:
                 if not own:
-                    raise TumorregError(_no_t1w(settings))
+                    raise TumorregError(_no_t1w(participant, settings))
                 check_names(own)
                 for anatomy in own:
                     label = anatomy.label
@@ -41,6 +41,7 @@ def find_input(
                 anatomies += checked
             except TumorregError as error:
                 failures[participant] = Failure(str(error))
+    _warn_of_unused(settings, found, console)
     blind = [a.label for a in anatomies if a.flair is None and a.tumor_mask is None]
     if blind:
         shown = ', '.join(blind[:5]) + (f' and {len(blind) - 5} more' if len(blind) > 5 else '')
@@ -51,9 +52,34 @@ def find_input(
     return anatomies, failures
 
 
-def _no_t1w(settings: Settings) -> str:
+def _warn_of_unused(settings: Settings, found: dict[str, list[Anatomy]], console: Console) -> None:
+    """Say where a folder of masks has none for a participant: a name may be misspelt."""
+    for folder in settings.derivatives:
+        without = [
+            participant
+            for participant, own in found.items()
+            if own and not any(folder in mask.parents for a in own for mask in a.masks)
+        ]
+        if not without:
+            continue
+        shown = ', '.join(f'sub-{label}' for label in without[:5])
+        shown += f' and {len(without) - 5} more' if len(without) > 5 else ''
+        images = sorted((folder / f'sub-{without[0]}').rglob('*.nii*'))
+        there = ', '.join(path.name for path in images[:5]) or 'no image'
+        console.warn(
+            f'{folder}: no mask for {shown}. Masks are named ..._label-tumor_mask, '
+            f'..._label-lesion_roi or ..._desc-brain_mask. Of sub-{without[0]} it has: {there}.'
+        )
+
+
+def _no_t1w(participant: str, settings: Settings) -> str:
     where = f' of session {", ".join(settings.sessions)}' if settings.sessions else ''
     message = f'no T1w image (without contrast agent){where} was found.'
+    others = sorted((settings.bids_dir / f'sub-{participant}').rglob('*_ce-*_T1w.nii*'))
+    if others:
+        message += f' {others[0].name} was made with one, which its ce- says.'
+    else:
+        message += f' Its name must be sub-{participant}[_ses-..]_T1w.nii.gz, in anat/.'
     if settings.bids_database_dir is not None:
         message += f' If it is newer than the database, delete {settings.bids_database_dir}.'
     return message
@@ -72,9 +98,8 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> Anatomy:
     t1w = load_image(anatomy.t1w)
     if anatomy.flair is not None:
         require_content(load_image(anatomy.flair).get_fdata(dtype='float32'), anatomy.flair)
-    for path in (anatomy.tumor_mask, anatomy.brain_mask):
-        if path is not None:
-            load_image(path)
+    for path in anatomy.masks:
+        load_image(path)
     data = t1w.get_fdata(dtype='float32')
     require_content(data, anatomy.t1w)
     if anatomy.brain_mask is not None or settings.skull_strip == 'skip':

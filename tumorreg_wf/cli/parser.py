@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from pathlib import Path
 
 from tumorreg_wf import __version__
 from tumorreg_wf.settings import Settings
+
+#: What the largest step takes, GB; see docs/hpc.md.
+LEAST_MEMORY = 2
 
 REGISTRATION_ENGINES = ('greedy', 'syn')
 REGISTRATION_TARGETS = ('recovered', 'recovered-masked', 'original', 'masked')
@@ -19,7 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='tumorreg',
         description='Find the tumour in T1w (and FLAIR) images of a BIDS dataset, replace it by '
-        'plausible normal tissue, register an atlas to the result with ANTs, and write tissues, '
+        'plausible normal tissue, register an atlas to the result, and write tissues, '
         'labels, transforms, tables and a report as BIDS derivatives. Not a medical device.',
     )
     parser.add_argument('bids_dir', type=Path, help='root of the BIDS dataset')
@@ -52,7 +56,7 @@ def get_parser() -> argparse.ArgumentParser:
         help='JSON file with pybids queries for t1w, flair, tumor (mask) and brain (mask)',
     )  # fmt: skip
     bids.add_argument(
-        '-d', '--derivatives', nargs='+', type=_folder, default=[], metavar='PATH',
+        '-d', '--derivatives', nargs='+', type=_derivatives, default=[], metavar='[NAME=]PATH',
         help='derivatives with masks to use: label-{tumor,lesion}_{mask,roi} takes the place of '
         'the U-Net, desc-brain_mask that of brain extraction',
     )  # fmt: skip
@@ -74,7 +78,7 @@ def get_parser() -> argparse.ArgumentParser:
     how.add_argument(
         '--output-spaces', nargs='+', metavar='SPACE',
         help='where to write T1w and tumour mask besides the T1w itself: T1w (nothing more) or '
-        'the name of the template (default)',
+        'the name of the template (default); anat is T1w',
     )  # fmt: skip
     how.add_argument(
         '--skull-strip-t1w', choices=['auto', 'skip', 'force'], default='auto',
@@ -126,7 +130,7 @@ def get_parser() -> argparse.ArgumentParser:
 
     resources = parser.add_argument_group('resources')
     resources.add_argument(
-        '--nprocs', '--n-cpus', type=positive, default=_cores(), metavar='N',
+        '--nprocs', '--nthreads', '--n-cpus', type=positive, default=_cores(), metavar='N',
         help='processes at a time (default: all cores this process may use)',
     )  # fmt: skip
     resources.add_argument(
@@ -134,8 +138,9 @@ def get_parser() -> argparse.ArgumentParser:
         help='threads of one process (default: nprocs, at most 8)',
     )  # fmt: skip
     resources.add_argument(
-        '--mem', '--mem-gb', type=float, metavar='GB', help='memory the run may use'
-    )
+        '--mem', '--mem-mb', '--mem_mb', type=_gigabytes, metavar='SIZE',
+        help='memory the run may use: 8G, 8000M, or a number of MB',
+    )  # fmt: skip
     resources.add_argument(
         '--device', type=device_name, default='auto', metavar='{auto,cpu,cuda[:N]}',
         help='where the networks run (default: auto, a GPU where there is one)',
@@ -175,7 +180,7 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         derivatives=tuple(opts.derivatives),
         bids_database_dir=_absolute_or_none(opts.bids_database_dir),
         template=opts.template,
-        output_spaces=None if opts.output_spaces is None else tuple(opts.output_spaces),
+        output_spaces=_spaces(opts.output_spaces),
         skull_strip=opts.skull_strip_t1w,
         tumor_dilation=opts.tumor_dilation,
         brain_weights=opts.brain_weights,
@@ -213,6 +218,30 @@ def _folder(value: str) -> Path:
     if not path.is_dir():
         raise argparse.ArgumentTypeError(f'{value}: no such folder')
     return path
+
+
+def _derivatives(value: str) -> Path:
+    """Take fMRIPrep's NAME=PATH, too; the name is of no use here."""
+    name, _, path = value.partition('=')
+    return _folder(path if path and '/' not in name and not Path(value).exists() else value)
+
+
+def _spaces(values: list[str] | None) -> tuple[str, ...] | None:
+    return None if values is None else tuple('T1w' if v == 'anat' else v for v in values)
+
+
+def _gigabytes(value: str) -> float:
+    """Read an amount of memory as fMRIPrep does: MB where no unit is given."""
+    found = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([MGT]?)B?', value, re.IGNORECASE)
+    if not found:
+        raise argparse.ArgumentTypeError(f'{value}: give 8G, 8000M, or a number of MB')
+    gigabytes = float(found[1]) * {'': 1e-3, 'M': 1e-3, 'G': 1, 'T': 1e3}[found[2].upper()]
+    if gigabytes < LEAST_MEMORY:
+        raise argparse.ArgumentTypeError(
+            f'{value}: that is {1000 * gigabytes:g} MB, and {LEAST_MEMORY} GB are needed (for '
+            'gigabytes write 8G)'
+        )
+    return gigabytes
 
 
 def _filters(value: str) -> dict:

@@ -112,6 +112,11 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
             f'{settings.out_dir}: derivatives cannot go into the dataset itself. '
             f'Use for instance {settings.bids_dir / "derivatives" / "tumorreg"}.'
         )
+    if settings.bids_dir in (settings.work_dir, *settings.work_dir.parents):
+        raise TumorregError(
+            f'{settings.work_dir}: intermediate results cannot go into the dataset. Give another '
+            '--work-dir.'
+        )
     participants = find_participants(settings.bids_dir, settings.participants)
     find_weights('brain', settings.brain_weights)
     find_weights('segmentation', settings.segmentation_weights)
@@ -201,8 +206,9 @@ def _run(
         _check_spaces(settings, template.name)
         workflow = init_tumorreg_wf(settings, anatomies, template, run_uuid)
         methods = workflow.visit_desc()
-    write_citation(settings.out_dir, methods)
+    citation = write_citation(settings.out_dir, methods)
     if opts.boilerplate_only:
+        console.say(f'Methods: {citation}')
         return tell(failures)
 
     if anatomies and not opts.reports_only:

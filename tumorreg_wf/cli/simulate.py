@@ -24,7 +24,7 @@ from tumorreg_wf.training.truth import write_dataset_files, write_patient
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns 0, or 1 where the user's input was wrong."""
-    args = _parser().parse_args(argv)
+    args = get_parser().parse_args(argv)
     try:
         brains = find_brains(args)
         shapes = [] if args.shapes is None else find_shapes(args.shapes)
@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def get_parser() -> argparse.ArgumentParser:
+    """Build the command's parser."""
+
     def at_least(smallest: int):
         def integer(text: str) -> int:
             if int(text) < smallest:
@@ -52,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
 
         return integer
 
-    parser = argparse.ArgumentParser(prog='tumorreg-simulate', description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog='tumorreg-simulate',
+        description='Write a BIDS dataset of simulated glioma patients, and the truth about them.',
+    )
     parser.add_argument('out_dir', metavar='OUT', type=Path, help='a new or empty folder')
     parser.add_argument(
         '--n-subjects', metavar='N', type=at_least(1), default=1, help='default: %(default)s'

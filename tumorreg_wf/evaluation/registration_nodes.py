@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 
+import nibabel as nb
 import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -61,7 +62,8 @@ class CorrectAlike(SimpleInterface):
 
     def _run_interface(self, runtime):
         image, before, after = (
-            load_image(getattr(self.inputs, name)) for name in ('in_file', 'before', 'after')
+            nb.as_closest_canonical(load_image(getattr(self.inputs, name)))
+            for name in ('in_file', 'before', 'after')
         )
         if not same_grid(image, before):
             raise TumorregError(

@@ -8,10 +8,13 @@ import shutil
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+from typing import cast
 
-from nipype.interfaces.base import isdefined
+import nibabel as nb
+from nipype.interfaces.base import File, isdefined
 
 from tumorreg_wf.files import check_whole, write_aside
+from tumorreg_wf.images import reorient_like
 
 # niworkflows lists all TemplateFlow templates when it is imported: seconds of indexing, and a
 # cache folder in HOME. A home with nothing in it spares both. The variable is put back, so that
@@ -30,6 +33,10 @@ with tempfile.TemporaryDirectory() as _no_templates:
 _spec = json.loads((files('tumorreg_wf') / 'data' / 'io_spec.json').read_text())
 
 
+class _DerivativesDataSinkInputSpec(_DerivativesDataSink.input_spec):
+    grid = File(desc='image whose grid in_file is on; axes are stored in the same order')
+
+
 class DerivativesDataSink(_DerivativesDataSink):
     """Store a file under its BIDS name; the patterns are in ``data/io_spec.json``.
 
@@ -39,6 +46,7 @@ class DerivativesDataSink(_DerivativesDataSink):
     read to its end before it gets its name, so that no reader ever sees a part of one.
     """
 
+    input_spec = _DerivativesDataSinkInputSpec
     out_path_base = ''
     _config_entities = frozenset(entity['name'] for entity in _spec['entities'])
     _config_entities_dict = _spec['entities']
@@ -58,13 +66,17 @@ class DerivativesDataSink(_DerivativesDataSink):
         out_dir = Path(runtime.cwd)
         if isdefined(self.inputs.base_directory):
             out_dir = Path(self.inputs.base_directory).absolute()
-        given = self.inputs.base_directory
+        given = self.inputs.base_directory, self.inputs.in_file
         with tempfile.TemporaryDirectory(prefix='stored-', dir=runtime.cwd) as stored:
             self.inputs.base_directory = stored
+            if isdefined(self.inputs.grid):
+                self.inputs.in_file = [
+                    self._on_grid(path, runtime.cwd) for path in self.inputs.in_file
+                ]
             try:
                 runtime = super()._run_interface(runtime)
             finally:
-                self.inputs.base_directory = given
+                self.inputs.base_directory, self.inputs.in_file = given
             for source in sorted(path for path in Path(stored).rglob('*') if path.is_file()):
                 check_whole(source)
                 target = out_dir / source.relative_to(stored)
@@ -75,6 +87,17 @@ class DerivativesDataSink(_DerivativesDataSink):
             if name in self._results:
                 self._results[name] = _moved(self._results[name], stored, out_dir)
         return runtime
+
+    def _on_grid(self, path: str, folder: str) -> str:
+        """Write an image with its axes in the order of the grid's."""
+        image = nb.Nifti1Image.from_filename(path)
+        grid = cast('nb.spatialimages.SpatialImage', nb.load(self.inputs.grid))
+        turned = reorient_like(image, grid)
+        if turned is image:
+            return path
+        out_file = Path(folder) / f'turned_{Path(path).name}'
+        turned.to_filename(out_file)
+        return str(out_file)
 
 
 def _moved(paths, old: str, new: Path):

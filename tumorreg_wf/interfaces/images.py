@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import nibabel as nb
 import numpy as np
 from nipype.interfaces.base import (
     BaseInterfaceInputSpec,
@@ -47,9 +48,11 @@ class _ConformOutputSpec(TraitedSpec):
 
 
 class Conform(SimpleInterface):
-    """Check an image and write it as 3-D float32 without NaN or Inf, on its own grid.
+    """Check an image and write it as 3-D float32 without NaN or Inf.
 
-    Where its header places it far from another image of the head, its affine is shifted.
+    Its voxels stay, its axes are brought as near to R, A, S as that allows, so that what comes
+    out does not depend on the order in which it was stored. Where its header places it far from
+    another image of the head, its affine is shifted.
     """
 
     input_spec = _ConformInputSpec
@@ -58,7 +61,7 @@ class Conform(SimpleInterface):
     def _run_interface(self, runtime):
         source, read = read_image(self.inputs.in_file)
         notes = image_notes(source, read)
-        image = clean_image(source, read)
+        image = nb.as_closest_canonical(clean_image(source, read))
         data = image.get_fdata(dtype=np.float32)
         require_content(data, self.inputs.in_file)
         out_file = os.path.join(runtime.cwd, 'conformed.nii.gz')

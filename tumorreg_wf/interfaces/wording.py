@@ -17,7 +17,8 @@ MOST_NAMED = 3
 
 #: Beyond these a reader should look closer. Likeness: a warp that is a few mm off falls below.
 #: Hole: in larger ones the filling is clearly less faithful (see the README).
-LEAST_SIMILARITY, LARGE_HOLE, VISIBLE_SEAM = 0.6, 0.05, 1.5
+#: Folds: a share of the brain; fewer lie next to a large tumour in most warps.
+LEAST_SIMILARITY, LARGE_HOLE, VISIBLE_SEAM, MANY_FOLDS = 0.6, 0.05, 1.5, 0.001
 
 TITLES = {
     'similarity': 'Similarity to the template',
@@ -187,7 +188,9 @@ def _read_similarity(value: float) -> tuple[str, str, bool]:
 def _read_folds(value: float) -> tuple[str, str, bool]:
     if not value:
         return '0', 'The warp folds nowhere.', False
-    return _percent(value), 'The warp folds in this part of the brain: labels err there.', True
+    large = value > MANY_FOLDS
+    words = 'The warp folds in this share of the brain: labels err there.'
+    return _percent(value), words if large else 'A few voxels fold, which is usual.', large
 
 
 def _read_hole(value: float) -> tuple[str, str, bool]:

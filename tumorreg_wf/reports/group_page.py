@@ -179,7 +179,7 @@ def _map(tumor_map: TumorMap) -> Part:
     return Part(
         plot_map(tumor_map),
         f'Where tumours are, {tumor_map.template}',
-        f'Part of the {tumor_map.patients} patients with a tumour in each voxel, '
+        f'Part of the patients (n = {tumor_map.patients}) with a tumour in each voxel, '
         f'from 0 to {tumor_map.frequency.get_fdata().max():.0%} (yellow), over the mean T1w of '
         'some of them.',
     )
@@ -198,6 +198,7 @@ def plot_map(tumor_map: TumorMap) -> str:
     grey = colours.to_grey(below, colours.find_range(below, brain))
     most = float(share.max())
     picture = mosaic.raster(colours.colour_shares(grey, share, most or 1))
-    words = f'from 0 to {most:.0%} of {tumor_map.patients} patients' if most else 'no tumour'
+    several = 's' if tumor_map.patients > 1 else ''
+    words = f'0 to {most:.0%} of {tumor_map.patients} patient{several}' if most else 'no tumour'
     layer = figures.Layer('', picture, [(colours.SHARES, words)])
     return figures.compose(mosaic, f'Tumour frequency in {tumor_map.template}', [layer])

@@ -1,4 +1,4 @@
-"""Stage 1: images fit for the workflow, on their own grids."""
+"""Stage 1: images fit for the workflow, their axes R, A, S or as near as their voxels allow."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def init_conform_wf(
     Outputs
     -------
     t1w, flair
-        float32, finite, 3-D, each on its own grid.
+        float32, finite, 3-D, each on its own grid, axes as near to R, A, S as that allows.
     brain_mask
-        On the grid of the T1w.
+        On the grid of this T1w.
     notes
         Oddities of the images, for the reader of the report.
     """

@@ -15,6 +15,12 @@ from tumorreg_wf.interfaces.bids import DerivativesDataSink
 from tumorreg_wf.quality import MEASURES
 from tumorreg_wf.template import Template
 
+#: Outputs on the grid of the T1w; they are stored with its order of axes.
+IN_PATIENT = (
+    't1w_preproc', 't1w_inpainted', 'brain_mask', 'tumor_mask', 'dilated_mask', 'tumor_probseg',
+    'dseg', 'inpainted_dseg', 'atlas_dseg', 'gm_probseg', 'wm_probseg', 'csf_probseg', 'atlas',
+)  # fmt: skip
+
 #: What BIDS has no name for yet.
 BIDSIGNORE = ['*.html', 'logs/', 'sub-*/figures', 'sub-*/log', '*_xfm.*', '*_morph.*']
 
@@ -85,7 +91,8 @@ def init_derivatives_wf(
     Inputs
     ------
     t1w_preproc, t1w_inpainted, brain_mask, tumor_mask, dilated_mask, tumor_probseg
-        Images in patient space; no ``tumor_probseg`` where ``user_mask`` is given.
+        Images in patient space, axes in any order; no ``tumor_probseg`` where ``user_mask`` is
+        given.
     dseg, inpainted_dseg, atlas_dseg, gm_probseg, wm_probseg, csf_probseg, atlas
         Tissues and labels in patient space.
     dseg_lut, inpainted_dseg_lut, atlas_dseg_lut, atlas_lut
@@ -159,6 +166,8 @@ def init_derivatives_wf(
     inputnode = pe.Node(niu.IdentityInterface(fields=list(outputs)), name='inputnode')
     for field, entities in outputs.items():
         ds = _sink(f'ds_{field}', out_dir, t1w, entities)
+        if field in IN_PATIENT:
+            ds.inputs.grid = t1w
         workflow.connect([(inputnode, ds, [(field, 'in_file')])])
     return workflow
 

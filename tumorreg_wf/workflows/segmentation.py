@@ -45,7 +45,7 @@ def init_segmentation_wf(
     weights = weights or find_weights('segmentation')
     workflow = Workflow(name=name)
     workflow.__desc__ = (
-        f'The tumour was segmented by a 2-D U-Net [@unet] (weights {weights.name}, '
+        f'The tumour was segmented by {_network(weights)} (weights {weights.name}, '
         f'sha256 {weights.sha256[:12]}). '
     )
     inputnode = pe.Node(
@@ -72,3 +72,9 @@ def init_segmentation_wf(
     if has_flair:
         workflow.connect([(inputnode, segment, [('flair', 'in_flair')])])
     return workflow
+
+
+def _network(weights: Weights) -> str:
+    """Say what kind of network weights are of."""
+    members = weights.config.get('members', ())
+    return f'the mean of {len(members)} 2-D U-Nets [@unet]' if members else 'a 2-D U-Net [@unet]'
