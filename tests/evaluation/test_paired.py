@@ -65,4 +65,5 @@ def test_every_pair_on_those_who_have_both():
 
 def test_an_arm_nobody_has_is_left_out():
     table = pd.DataFrame({'who': [1, 1, 2, 2], 'arm': list('abab'), 'x': [1, np.nan, 2, np.nan]})
-    assert compare_all(table, 'x', 'arm', 'who').empty
+    tests = compare_all(table, 'x', 'arm', 'who')
+    assert tests.empty and {'one', 'other', 'p_t_holm'} <= set(tests)

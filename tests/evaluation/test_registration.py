@@ -264,12 +264,12 @@ def evaluate(patients, template_phantom, tmp_path, monkeypatch):
         registration, 'load_template', lambda _, folder: load_template(template_phantom, folder)
     )
     (tmp_path / 'few.json').write_text(json.dumps(FEW_STEPS))
+    monkeypatch.chdir(tmp_path)
 
     def run(*more, work='work', code=0):
+        argv = ['registration', patients.name, 'out', '--settings', 'few.json', '-w', work]
+        assert main([*argv, '--nprocs', '2', '--device', 'cpu', *more]) == code
         out = tmp_path / 'out'
-        argv = ['registration', str(patients), str(out), '--settings', str(tmp_path / 'few.json')]
-        argv += ['-w', str(tmp_path / work), '--nprocs', '2', '--device', 'cpu', *more]
-        assert main(argv) == code
         table = pd.read_csv(out / 'registration.tsv', sep='\t')
         return table, json.loads((out / 'registration.json').read_text()), out
 

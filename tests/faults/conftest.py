@@ -50,6 +50,11 @@ def descendants(pid):
     return found
 
 
+def listen_to_ctrl_c():
+    """Undo what shells do to jobs in the background, in which these tests may run."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Run:
     """A run that has been started, seen from outside."""
 
@@ -58,7 +63,12 @@ class Run:
         self.old_logs = set(out.glob('logs/*.log'))
         with log.open('w') as stream:
             self.process = subprocess.Popen(
-                command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, **options
+                command,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=listen_to_ctrl_c,
+                **options,
             )
 
     @property

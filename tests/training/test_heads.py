@@ -124,9 +124,12 @@ def test_stripped_images_show_the_brain_alone(head):
 def test_batches_repeat(head, shape, monkeypatch):
     monkeypatch.setattr(head_images, 'FOUND', 1.0)
     batches = HeadBatches([head], [shape], spacing=8.0, size=32, batch=3)
-    images, targets = batches(np.random.default_rng(0))
-    assert images.shape == targets.shape == (3, 1, 32, 32, 32)
-    assert images.dtype == targets.dtype == torch.float32
+    images, targets, weights = batches(np.random.default_rng(0))
+    assert images.shape == targets.shape == weights.shape == (3, 1, 32, 32, 32)
+    assert images.dtype == targets.dtype == weights.dtype == torch.float32
+    # tumours count more, and all of them are brain
+    assert weights.min() == 1 and weights.max() > 5
+    assert targets[weights > 1].min() > 0
     assert 0 <= images.min() <= images.max() <= 1.5
     assert not torch.equal(images[0], images[1])  # one head, other contrasts
     again = batches(np.random.default_rng(0))

@@ -143,20 +143,23 @@ def test_gradients_reach_the_output_where_it_is_valid(data):
     assert (output.grad[valid == 0] == 0).all()
 
 
-def test_segmentation_loss():
+@pytest.mark.parametrize('weighted', [False, True])
+def test_segmentation_loss(weighted):
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((2, 1, 4, 5))
     target = (rng.random(logits.shape) > 0.7).astype(float)
+    weight = rng.uniform(1, 9, logits.shape) if weighted else np.ones(logits.shape)
     entropy = overlap = filled = 0
     for at in np.ndindex(logits.shape):
         p = 1 / (1 + np.exp(-logits[at]))
-        entropy -= target[at] * np.log(p) + (1 - target[at]) * np.log(1 - p)
+        entropy -= weight[at] * (target[at] * np.log(p) + (1 - target[at]) * np.log(1 - p))
         overlap += p * target[at]
         filled += p + target[at]
     dice = 1 - (2 * overlap + 1) / (filled + 1)
     expected = {'cross_entropy': entropy / logits.size, 'dice': dice}
     expected['total'] = sum(expected.values())
-    found = segmentation_loss(torch.tensor(logits), torch.tensor(target))
+    weights = torch.tensor(weight) if weighted else None
+    found = segmentation_loss(torch.tensor(logits), torch.tensor(target), weights)
     assert {key: float(value) for key, value in found.items()} == pytest.approx(expected)
 
 

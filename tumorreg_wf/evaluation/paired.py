@@ -77,7 +77,8 @@ def compare_all(table: pd.DataFrame, value: str, by: str, subject: str) -> pd.Da
         both = wide[[one, other]].dropna()
         found = compare_pair(both[one].to_numpy(), both[other].to_numpy())
         rows.append({'one': one, 'other': other, **found})
-    tests = pd.DataFrame(rows)
-    for name in ('p_wilcoxon', 'p_t') if rows else ():
-        tests[f'{name}_holm'] = holm(tests[name].to_numpy())
+    nothing = np.empty(0)
+    tests = pd.DataFrame(rows, columns=['one', 'other', *compare_pair(nothing, nothing)])
+    for name in ('p_wilcoxon', 'p_t'):
+        tests[f'{name}_holm'] = holm(tests[name].to_numpy(float))
     return tests

@@ -74,6 +74,7 @@ def evaluate_registration(
     table : a row per participant, arm and region, :data:`COLUMNS`.
     """
     check_dataset(dataset)
+    dataset = dataset.absolute()  # nodes run in folders of their own
     cases = find_patients(dataset, participants)
     if alone := [case.anatomy.subject for case in cases if not case.arms(arms)]:
         raise TumorregError(

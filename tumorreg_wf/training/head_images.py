@@ -35,6 +35,9 @@ DEFACED, PARTIAL = 0.1, 0.4
 FOUND, NEAR, FAR = 0.6, 10.0, 45.0
 
 
+#: What a voxel of a tumour counts in the loss: few voxels, but losing them is what users mind.
+TUMOR_WEIGHT = 15.0
+
 #: Heads are drawn this many times finer than the network sees them, then averaged.
 FINER = 2
 
@@ -203,8 +206,8 @@ class HeadBatches:
     To bend a head takes as long as to draw an image of it: those of a batch are of one bent head,
     with other contrasts, tumours and fields of view.
 
-    Calling it with a generator gives ``(images, targets)``, both (N, 1, S, S, S); targets are
-    shares of the voxel.
+    Calling it with a generator gives ``(images, targets, weights)``, each (N, 1, S, S, S); targets
+    are shares of the voxel, weights what it counts in the loss.
 
     Parameters
     ----------
@@ -228,12 +231,13 @@ class HeadBatches:
             size=self.size * FINER,
             jitter=NEAR if rng.random() < FOUND else FAR,
         )
-        images, targets = [], []
+        images, targets, weights = [], [], []
         for _ in range(self.batch):
             drawn = draw_image(codes, self.shapes, rng, spacing=self.spacing, finer=FINER)
             images.append(torch.from_numpy(scale_intensity(drawn.image)))
             targets.append(torch.from_numpy(drawn.brain))
-        return torch.stack(images)[:, None], torch.stack(targets)[:, None]
+            weights.append(torch.from_numpy(1 + (TUMOR_WEIGHT - 1) * drawn.tumor))
+        return tuple(torch.stack(part)[:, None] for part in (images, targets, weights))
 
 
 def _field(size: int, spacing: float, scale: float, rng: np.random.Generator) -> np.ndarray:

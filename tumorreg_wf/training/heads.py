@@ -50,7 +50,7 @@ FAT_DEPTH = 6
 SHAPE_SPACING = 2.0
 
 #: How often a head has no tumour, one, and two.
-TUMORS = (0.35, 0.5, 0.15)
+TUMORS = (0.25, 0.5, 0.25)
 
 
 @dataclass(frozen=True)

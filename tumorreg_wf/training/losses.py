@@ -12,7 +12,9 @@ from tumorreg_wf.images import bounding_box
 SSIM_WINDOW = 7
 
 
-def segmentation_loss(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+def segmentation_loss(
+    logits: Tensor, target: Tensor, weight: Tensor | None = None
+) -> dict[str, Tensor]:
     """Binary cross-entropy, as in the paper, plus soft Dice over the batch.
 
     Dice counters the imbalance of classes (a tumour fills few pixels of few slices).
@@ -20,11 +22,12 @@ def segmentation_loss(logits: Tensor, target: Tensor) -> dict[str, Tensor]:
     Parameters
     ----------
     logits, target : (N, 1, ...); target 1 in the tumour, 0 elsewhere.
+    weight : (N, 1, ...), of each voxel in the cross-entropy; None for 1.
     """
     probability = torch.sigmoid(logits)
     overlap = 2 * (probability * target).sum() + 1
     dice = 1 - overlap / (probability.sum() + target.sum() + 1)
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, target)
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, weight)
     return {'total': cross_entropy + dice, 'cross_entropy': cross_entropy, 'dice': dice}
 
 

@@ -143,8 +143,8 @@ def brain_task(network: nn.Module, recipe: Recipe, heads: Heads, spacing: float)
         heads.heads, heads.shapes, spacing=spacing, size=network.size, batch=recipe.batch
     )
 
-    def loss(forward, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        return losses.segmentation_loss(forward(images), targets)
+    def loss(forward, images: Tensor, targets: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        return losses.segmentation_loss(forward(images), targets, weights)
 
     drawn = {
         f'{head.name}-{number}': draw_head(
