@@ -67,7 +67,7 @@ def coarse():
 @pytest.fixture(scope='module')
 def patient(coarse):
     """T1w and FLAIR of a stripped patient, of the same in a head, and the tumour; RAS, 3 mm."""
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(4)  # a tumour that shows in T1w and FLAIR, at any voxel size
     spacing = np.full(3, float(COARSE))
     t1w, gm, wm, mask = (image.get_fdata(dtype=np.float32) for image in coarse)
     bend = random_deformation(mask.shape, spacing, rng)
@@ -292,7 +292,7 @@ def test_the_tumor_is_found(patient, read, shown):
     """What is compared above is a tumour, not nothing with nothing."""
     truth = patient['tumor'].get_fdata() > 0
     found = read(REFERENCES[shown], 'label-tumor_mask').get_fdata() > 0
-    assert dice(found, truth) > (0.3 if shown == 'alone' else 0.6)
+    assert dice(found, truth) > 0.6
     brain = read(REFERENCES[shown], 'desc-brain_mask').get_fdata() > 0
     assert not (truth & ~brain).any()
 

@@ -166,9 +166,9 @@ def test_judged_by_dice(head, shape, monkeypatch):
         figures = task.measure(network)
     assert list(figures) == ['one-0', 'one-1'] and task.unit == 'Dice'
     assert all(0 < value < 0.5 for value in figures.values())
-    images, targets = task.batches(np.random.default_rng(0))
+    images, *others = task.batches(np.random.default_rng(0))
     assert images.shape == (1, 1, 64, 64, 64) and FINER == 2
-    terms = task.loss(network, images, targets)
+    terms = task.loss(network, images, *others)
     assert terms['total'].isfinite()
 
 
