@@ -106,7 +106,8 @@ def test_unless_the_image_has_none_either(tmp_path):
     mask = put(cube(), np.eye(4), tmp_path / 'mask.nii', codes=False)
     node = ConformMask(in_file=mask, reference=conformed.out_file)
     found = nb.load(node.run(cwd=str(tmp_path)).outputs.out_mask)
-    np.testing.assert_array_equal(np.asanyarray(found.dataobj), cube())
+    drawn = nb.as_closest_canonical(nb.load(mask))
+    np.testing.assert_array_equal(np.asanyarray(found.dataobj), np.asanyarray(drawn.dataobj))
 
 
 def test_a_sheared_mask_stays_with_its_sheared_image(tmp_path):
@@ -174,7 +175,8 @@ class TestBringNear:
         node = Conform(in_file=str(tmp_path / 'FLAIR.nii'), near=str(tmp_path / 'T1w.nii'))
         out = node.run(cwd=str(tmp_path)).outputs
         assert 'FLAIR.nii: its header places it away from the T1w' in out.notes[0]
-        np.testing.assert_allclose(nb.load(out.out_file).affine, self.head.affine, atol=1e-4)
+        turned = nb.as_closest_canonical(self.head)
+        np.testing.assert_allclose(nb.load(out.out_file).affine, turned.affine, atol=1e-4)
 
 
 @pytest.mark.parametrize('shape', [(5, 30, 30), (30, 30, 1)])

@@ -229,5 +229,5 @@ def test_map_is_drawn(tmp_path, box):
     (found,) = maps_of(tmp_path)
     svg = plot_map(found)
     tumor = found.frequency.get_fdata().any()
-    assert ('to 100% of 1 patients' in svg) == tumor
+    assert ('0 to 100% of 1 patient' in svg) == tumor
     assert ('no tumour' in svg) != tumor

@@ -96,7 +96,9 @@ class ConformMask(SimpleInterface):
     def _run_interface(self, runtime):
         reference = load_image(self.inputs.reference)
         mask = load_image(self.inputs.in_file)
-        if not (says_where(self.inputs.in_file) or same_grid(mask, reference)):
+        # the image was turned to R, A, S, the mask was not
+        alike = same_grid(*map(nb.as_closest_canonical, (mask, reference)))
+        if not (says_where(self.inputs.in_file) or alike):
             raise TumorregError(
                 f'{self.inputs.in_file}: the header of this mask does not say where it lies '
                 '(sform and qform codes are 0). Give it the header of the image it was drawn on.'
