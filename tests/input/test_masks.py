@@ -170,12 +170,12 @@ class TestBringNear:
         np.testing.assert_allclose(near.get_qform(), near.get_sform(), atol=1e-4)
 
     def test_the_report_says_so(self, tmp_path):
-        self.head.to_filename(tmp_path / 'T1w.nii')
+        turned = nb.as_closest_canonical(self.head)
+        turned.to_filename(tmp_path / 'T1w.nii')
         self.moved((200, 0, 0)).to_filename(tmp_path / 'FLAIR.nii')
         node = Conform(in_file=str(tmp_path / 'FLAIR.nii'), near=str(tmp_path / 'T1w.nii'))
         out = node.run(cwd=str(tmp_path)).outputs
         assert 'FLAIR.nii: its header places it away from the T1w' in out.notes[0]
-        turned = nb.as_closest_canonical(self.head)
         np.testing.assert_allclose(nb.load(out.out_file).affine, turned.affine, atol=1e-4)
 
 
