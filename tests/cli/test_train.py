@@ -159,14 +159,14 @@ def test_killed_and_resumed_ends_with_the_same_weights(task, patients, tmp_path)
     ],
 )
 def test_another_training_is_not_gone_on_with(trained, patients, capsys, more, message):
-    before = {path: path.read_bytes() for path in trained.iterdir()}
+    before = {path: path.read_bytes() for path in trained.rglob('*') if path.is_file()}
     more = [trained if item == 'TRAINED' else item for item in more]
     argv = arguments('segmentation', patients, trained, '--exclude', '3', *more)
     assert main(argv) == 1
     error = capsys.readouterr().err
     assert f'{trained}: holds a training with other settings' in error and message in error
     assert '--start-from' in error
-    assert {path: path.read_bytes() for path in trained.iterdir()} == before
+    assert {path: path.read_bytes() for path in trained.rglob('*') if path.is_file()} == before
 
 
 def test_a_fold_from_a_file(trained, patients, tmp_path):
