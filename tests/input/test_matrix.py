@@ -263,7 +263,7 @@ def test_other_voxels_see_the_same_tumor(read, name, capsys):
     overlap = dice(moved, reference.get_fdata() > 0)
     with capsys.disabled():
         print(f'\n{name}: Dice {overlap:.3f}, volume {volumes[0] / volumes[1]:.3f}')
-    assert overlap > 0.85 and abs(volumes[0] / volumes[1] - 1) < 0.2
+    assert overlap > 0.85 and abs(volumes[0] / volumes[1] - 1) < 0.1
 
 
 @pytest.mark.parametrize('name', ROWS)
@@ -283,8 +283,7 @@ def test_nothing_is_flipped(anat, read, name):
         place, wanted = (row[[f'{space}_{axis}' for axis in 'xyz']] for row in (found, expected))
         if space == 'centroid' and ROWS[name].orientation == 'oblique':
             place = nb.affines.apply_affine(np.linalg.inv(TURN), np.asarray(place, float))
-        apart = np.linalg.norm(np.asarray(place, float) - np.asarray(wanted, float))
-        assert apart < max(ROWS[name].zooms)
+        assert np.linalg.norm(np.asarray(place, float) - np.asarray(wanted, float)) < 3
 
 
 @pytest.mark.parametrize('shown', SHOWN)
@@ -292,7 +291,7 @@ def test_the_tumor_is_found(patient, read, shown):
     """What is compared above is a tumour, not nothing with nothing."""
     truth = patient['tumor'].get_fdata() > 0
     found = read(REFERENCES[shown], 'label-tumor_mask').get_fdata() > 0
-    assert dice(found, truth) > 0.6
+    assert dice(found, truth) > (0.3 if shown == 'alone' else 0.6)
     brain = read(REFERENCES[shown], 'desc-brain_mask').get_fdata() > 0
     assert not (truth & ~brain).any()
 
