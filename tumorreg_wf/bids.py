@@ -91,6 +91,12 @@ def check_dataset(bids_dir: Path) -> None:
         raise TumorregError(f'{description}: the field BIDSVersion is missing.')
 
 
+def list_some(names: Sequence[str], most: int) -> str:
+    """List names for a message: the first ones, and how many more there are."""
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return ', '.join(names[:most]) + more
+
+
 def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     """Labels of the participants to process: the wanted ones, or all.
 
@@ -115,10 +121,9 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     if not present:
         raise TumorregError(f'{bids_dir}: no participants (sub-*) in this dataset.')
     if missing:
-        shown = ', '.join(present[:10])
-        shown += f' and {len(present) - 10} more' if len(present) > 10 else ''
         raise TumorregError(
-            f'{bids_dir}: no participant {", ".join(missing)} here. There are: {shown}.'
+            f'{bids_dir}: no participant {", ".join(missing)} here. There are: '
+            f'{list_some(present, 10)}.'
         )
     return present
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tumorreg_wf.bids import list_some
 from tumorreg_wf.errors import TumorregError
 
 
@@ -76,6 +77,5 @@ def run_group(
     except OSError as error:
         raise TumorregError(f'{error.filename}: cannot be written ({error.strerror}).') from None
     for what, names in gaps.items():
-        shown = ', '.join(names[:10]) + (f' and {len(names) - 10} more' if names[10:] else '')
-        print(f'tumorreg: {what}: {shown}', file=sys.stderr)
+        print(f'tumorreg: {what}: {list_some(names, 10)}', file=sys.stderr)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tumorreg_wf.bids import Anatomy, check_names, collect_anatomies, open_layout
+from tumorreg_wf.bids import Anatomy, check_names, collect_anatomies, list_some, open_layout
 from tumorreg_wf.cli.console import Console
 from tumorreg_wf.cli.failures import Failure
 from tumorreg_wf.errors import TumorregError
@@ -44,10 +44,9 @@ def find_input(
     _warn_of_unused(settings, found, console)
     blind = [a.label for a in anatomies if a.flair is None and a.tumor_mask is None]
     if blind:
-        shown = ', '.join(blind[:5]) + (f' and {len(blind) - 5} more' if len(blind) > 5 else '')
         console.warn(
-            f'{shown}: no FLAIR. In a T1w alone the tumour is often missed; give a FLAIR, or a '
-            'mask.'
+            f'{list_some(blind, 5)}: no FLAIR. In a T1w alone the tumour is often missed; give a '
+            'FLAIR, or a mask.'
         )
     return anatomies, failures
 
@@ -62,8 +61,7 @@ def _warn_of_unused(settings: Settings, found: dict[str, list[Anatomy]], console
         ]
         if not without:
             continue
-        shown = ', '.join(f'sub-{label}' for label in without[:5])
-        shown += f' and {len(without) - 5} more' if len(without) > 5 else ''
+        shown = list_some([f'sub-{label}' for label in without], 5)
         images = sorted((folder / f'sub-{without[0]}').rglob('*.nii*'))
         there = ', '.join(path.name for path in images[:5]) or 'no image'
         console.warn(
