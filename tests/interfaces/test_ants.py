@@ -81,6 +81,30 @@ def test_n4_flattens_a_bias_field(brains):
     assert slope(out) < 0.5 * slope(data * ramp)
 
 
+def test_an_oblique_image_is_corrected_as_a_straight_one(brains):
+    """The program itself takes the axes of the world for those of the voxels."""
+    image = nb.load(brains[0])
+    data = image.get_fdata(dtype=np.float32)
+    data *= np.linspace(0.7, 1.4, data.shape[1])[None, :, None]
+    turn = nb.affines.from_matvec(nb.eulerangles.euler2mat(0.25, -0.15, 0.2))
+    found = []
+    for name, affine in (('straight', image.affine), ('oblique', turn @ image.affine)):
+        paths = [f'{name}_{what}.nii.gz' for what in ('t1w', 'mask')]
+        nb.Nifti1Image(data, affine).to_filename(paths[0])
+        nb.Nifti1Image((data > 0).astype(np.uint8), affine).to_filename(paths[1])
+        settings = ants_settings('n4_t1w') | {'shrink_factor': 1}
+        node = N4BiasFieldCorrection(
+            input_image=paths[0], mask_image=paths[1], num_threads=1, save_bias=True, **settings
+        )
+        outputs = node.run().outputs
+        found.append([nb.load(path) for path in (outputs.output_image, outputs.bias_image)])
+        for out in found[-1]:
+            np.testing.assert_allclose(out.affine, affine, atol=1e-4)
+    for straight, oblique in zip(*found, strict=True):
+        np.testing.assert_array_equal(straight.get_fdata(), oblique.get_fdata())
+    assert found[0][1].get_fdata().std() > 0.01
+
+
 def test_a_whole_head_is_corrected_without_a_step(brains, tmp_path):
     """The field is that of the brain; skin beside the brain is divided by it, too."""
     data = nb.load(brains[0]).get_fdata()

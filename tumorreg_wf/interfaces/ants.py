@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
 
+import nibabel as nb
+import numpy as np
 from nipype.interfaces import ants
+from nipype.interfaces.base import isdefined
 
+from tumorreg_wf.images import load_image, save_like, voxel_spacing
 from tumorreg_wf.interfaces.commands import CheckedCommand
 
 
@@ -23,7 +28,47 @@ class EmbeddedANTs(CheckedCommand):
 
 
 class N4BiasFieldCorrection(EmbeddedANTs, ants.N4BiasFieldCorrection):
-    """:class:`nipype.interfaces.ants.N4BiasFieldCorrection`."""
+    """:class:`nipype.interfaces.ants.N4BiasFieldCorrection`, which is shown no oblique image.
+
+    The program takes the axes of the world for those of the voxels: the field it finds in an
+    image whose header turns it by 20 degrees is off by 5 %.
+    """
+
+    def _run_interface(self, runtime, correct_return_codes=(0,)):
+        source = load_image(self.inputs.input_image)
+        if _is_straight(source):
+            return super()._run_interface(runtime, correct_return_codes)
+        given = {name: getattr(self.inputs, name)
+                 for name in ('input_image', 'mask_image', 'weight_image')}  # fmt: skip
+        for name, path in given.items():
+            if isdefined(path):
+                setattr(self.inputs, name, _straighten(path, os.path.join(runtime.cwd, name)))
+        try:
+            runtime = super()._run_interface(runtime, correct_return_codes)
+            outputs = self._list_outputs()
+        finally:
+            for name, path in given.items():
+                setattr(self.inputs, name, path)
+        for path in outputs.values():
+            if isdefined(path):
+                save_like(load_image(path).get_fdata(dtype=np.float32), source, path)
+        return runtime
+
+
+def _is_straight(image: nb.Nifti1Image) -> bool:
+    """Whether the axes of the voxels are those of the world, in whatever order."""
+    turn = image.affine[:3, :3] / voxel_spacing(image)
+    return np.allclose(np.abs(turn).max(0), 1, atol=1e-4)
+
+
+def _straighten(path: str, folder: str) -> str:
+    """Write an image anew, its axes those of the world, under the same name in a new folder."""
+    image = load_image(path)
+    os.makedirs(folder, exist_ok=True)
+    copy = os.path.join(folder, os.path.basename(path))
+    affine = np.diag([*voxel_spacing(image), 1.0])
+    nb.Nifti1Image(np.asanyarray(image.dataobj), affine).to_filename(copy)
+    return copy
 
 
 class Registration(EmbeddedANTs, ants.Registration):
