@@ -141,7 +141,8 @@ def summary_html(
         '<p><strong>Tumour mask: given by the user</strong>, and used in place of the network: '
         f'<code>{escape(user_mask)}</code></p>'
         if user_mask
-        else '<p><strong>Tumour mask: found by the network.</strong> No mask was given.</p>'
+        else '<p><strong>Tumour mask: found by the network.</strong> No mask was given, and '
+        'nobody has checked this one: look at its outline below.</p>'
     )
     lines.append('<dl class="measures">')
     for reading in describe_quality(quality):

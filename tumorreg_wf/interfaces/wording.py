@@ -180,7 +180,7 @@ def _read_similarity(value: float) -> tuple[str, str, bool]:
     words = (
         'The warped template looks little like this brain: check the registration.'
         if low
-        else 'The warped template looks like this brain. 1 would be the same picture.'
+        else 'Correlation with the warped template: about 0.8 is usual, 1 is the same picture.'
     )
     return f'{value:.2f}', words, low
 
