@@ -257,6 +257,15 @@ def test_brain(head_labels, shapes, tmp_path, monkeypatch):
     card = json.loads((tmp_path / 'model_card.json').read_text())
     assert (card['anatomies'], card['shapes']) == (['one'], 1)
     assert list(card['validation']['figures']) == ['two-0']
+    # its second stage
+    second = tmp_path / 'second'
+    argv[argv.index(str(tmp_path))] = str(second)
+    argv += ['--architecture', 'TwoStageBrainUNet', '--start-from', str(tmp_path)]
+    assert main(argv) == 0
+    weights = find_weights('brain', second)
+    assert (weights.architecture, weights.spacing) == ('TwoStageBrainUNet', 2.0)
+    first, both = load_file(tmp_path / 'brain.safetensors'), load_file(weights.path)
+    assert all((value == both[f'coarse.{name}']).all() for name, value in first.items())
 
 
 @pytest.mark.parametrize(
@@ -266,6 +275,7 @@ def test_brain(head_labels, shapes, tmp_path, monkeypatch):
         (['--exclude', 'three'], '--exclude three: no such participant or label map in '),
         (['--exclude', 'one', 'two'], 'no label maps to learn from are left'),
         (['--preset', 'paper'], 'the original method has no network for brain'),
+        (['--architecture', 'TwoStageBrainUNet'], 'TwoStageBrainUNet needs --start-from'),
     ],
 )
 def test_wrong_use_for_brain(head_labels, tmp_path, capsys, more, message):

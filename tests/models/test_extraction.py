@@ -8,7 +8,7 @@ from torch import nn
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import resample
-from tumorreg_wf.models.brain_unet import BrainUNet
+from tumorreg_wf.models.brain_unet import BrainUNet, TwoStageBrainUNet
 from tumorreg_wf.models.extraction import (
     extract_brain,
     largest_part,
@@ -136,3 +136,40 @@ def test_network_keeps_the_size_and_sees_far():
     out[0, 0, 32, 32, 32].backward()
     reach = x.grad[0, 0].abs().sum((1, 2)).nonzero()
     assert reach.max() - reach.min() >= 60
+
+
+@pytest.fixture
+def staged():
+    """Two stages: the first takes what is bright for brain, the second is untrained."""
+    network = TwoStageBrainUNet(width=2)
+    network.coarse = Bright()
+    return network
+
+
+@pytest.mark.parametrize('start', [(0, 0, 0), (20, 16, 12), (60, 2, 30)])
+def test_a_second_stage_about_what_the_first_found(staged, start):
+    """It starts by changing nothing; what it learns changes its window, not what is beyond."""
+    x = torch.zeros(1, 1, 128, 128, 128)
+    x[(0, 0, *(slice(low, low + 40) for low in start))] = 1
+    with torch.no_grad():
+        before = staged(x)
+        assert torch.equal(before > 0, x > 0.5)
+        staged.fine.head.bias.fill_(1.0)
+        changed = (staged(x) - before)[0, 0]
+    assert changed.unique().tolist() == pytest.approx([0, 1])
+    where = changed.nonzero()
+    assert (where.amax(0) - where.amin(0) + 1).tolist() == [96] * 3
+    middle = (where.amax(0) + where.amin(0) + 1) / 2
+    expected = np.clip(np.array(start) + 20, 48, 80)
+    np.testing.assert_allclose(middle.numpy(), expected, atol=1)
+
+
+def test_a_second_stage_where_the_first_found_nothing(staged):
+    assert staged(torch.zeros(1, 1, 128, 128, 128)).shape == (1, 1, 128, 128, 128)
+
+
+def test_the_first_stage_is_not_trained_with_the_second():
+    network = TwoStageBrainUNet(width=2)
+    network(torch.rand(1, 1, 128, 128, 128)).square().mean().backward()
+    assert all(values.grad is None for values in network.coarse.parameters())
+    assert network.fine.head.weight.grad.abs().sum() > 0

@@ -9,7 +9,7 @@ from scipy import ndimage
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.models.brain_unet import BrainUNet
 from tumorreg_wf.training import head_images, heads
-from tumorreg_wf.training.head_images import FINER, HeadBatches, Mixture, draw_head
+from tumorreg_wf.training.head_images import HeadBatches, Mixture, draw_head, times_finer
 from tumorreg_wf.training.heads import (
     BRAIN,
     FAT,
@@ -157,7 +157,7 @@ def test_judged_by_dice(head, shape, monkeypatch):
     monkeypatch.setattr('tumorreg_wf.training.tasks.IMAGES_PER_HEAD', 2)
     network = BrainUNet(width=2)
     recipe = choose_recipe('brain', None, batch=1)
-    task = brain_task(network, recipe, heads.Heads([head], [head], [shape]), 4.0)
+    task = brain_task(network, recipe, heads.Heads([head], [head], [shape]))
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.bias.fill_(-9)
@@ -167,7 +167,7 @@ def test_judged_by_dice(head, shape, monkeypatch):
     assert list(figures) == ['one-0', 'one-1'] and task.unit == 'Dice'
     assert all(0 < value < 0.5 for value in figures.values())
     images, *others = task.batches(np.random.default_rng(0))
-    assert images.shape == (1, 1, 64, 64, 64) and FINER == 2
+    assert images.shape == (1, 1, 64, 64, 64) and times_finer(4.0) == 2
     terms = task.loss(network, images, *others)
     assert terms['total'].isfinite()
 

@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
             batch=opts.batch,
             learning_rate=opts.learning_rate,
             steps=opts.steps,
+            spacing=opts.spacing,
         )
         check_options(opts)
         _train(opts, recipe, shlex.join(['tumorreg-train', *argv]))
@@ -63,14 +64,20 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
     config = {'width': recipe.width}
     network = inference.ARCHITECTURES[recipe.architecture](**config)
     start = None
+    staged = recipe.architecture == 'TwoStageBrainUNet'
+    if staged and opts.start_from is None:
+        raise TumorregError(
+            'TwoStageBrainUNet needs --start-from: weights of a BrainUNet, its first stage.'
+        )
     if opts.start_from is not None:
         start = find_weights(opts.task, opts.start_from)
-        if (start.architecture, start.config) != (recipe.architecture, config):
+        part = network.coarse if staged and start.architecture == 'BrainUNet' else network
+        if (start.architecture, start.config) != (type(part).__name__, config):
             raise TumorregError(
                 f'{start.path}: weights of {start.architecture} {start.config}, which do not fit '
                 f'{recipe.architecture} {config}.'
             )
-        network.load_state_dict(load_file(start.path))
+        part.load_state_dict(load_file(start.path))
     network.to(device, memory_format=inference.MEMORY_FORMATS[network.dimensions])
     features = None
     if opts.features or recipe.with_features:
@@ -82,12 +89,12 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         shapes = find_shapes(opts.shapes, slice(opts.n_shapes)) if opts.shapes else []
         cohort = read_heads(opts.data, shapes, exclude=opts.exclude, validate=opts.validate)
         print(f'{len(cohort.heads)} heads, {len(cohort.held_out)} to validate')
-        task = brain_task(network, recipe, cohort, opts.spacing)
+        task = brain_task(network, recipe, cohort)
     else:
         inpainting = opts.task == 'inpainting'
         cohort = read_cohort(
             opts.data,
-            spacing=opts.spacing,
+            spacing=recipe.spacing,
             healthy=opts.healthy,
             simulated=opts.simulated,
             shapes=opts.shapes,
@@ -110,7 +117,6 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         workers = 0 if device == 'cpu' else min(MOST_WORKERS, os.cpu_count() or 1)
     settings = {
         **asdict(recipe),
-        'spacing': opts.spacing,
         'random_seed': opts.random_seed,
         'start_from': start and start.sha256,
         'features': features and features.sha256,
@@ -134,7 +140,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         validation=Validation(task.measure, every, opts.patience) if opts.validate else None,
         settings=settings,
     )
-    facts = {'config': config, 'spacing': opts.spacing}
+    facts = {'config': config, 'spacing': recipe.spacing}
     inference.save_network(
         network, opts.out / f'{opts.task}.safetensors', name=opts.name, task=opts.task, **facts
     )

@@ -71,8 +71,9 @@ def get_parser() -> argparse.ArgumentParser:
         help='participants or label maps to leave out',
     )
     data.add_argument(
-        '--spacing', type=float, metavar='MM', help='voxel edge (default: 1; brain: 4)'
-    )
+        '--spacing', type=float, metavar='MM',
+        help='voxel edge (default: 1; BrainUNet: 4; TwoStageBrainUNet: 2)',
+    )  # fmt: skip
 
     training = parser.add_argument_group('training')
     training.add_argument(
@@ -148,8 +149,6 @@ def check_options(opts: argparse.Namespace) -> None:
     if opts.task == 'brain':
         if opts.healthy or opts.simulated or opts.features:
             raise TumorregError('--healthy, --simulated and --features are not for brain.')
-    if opts.spacing is None:
-        opts.spacing = 4.0 if opts.task == 'brain' else 1.0
     if opts.n_shapes and not opts.shapes:
         raise TumorregError('--n-shapes needs --shapes.')
     if (opts.patience or opts.validate_every) and not opts.validate:

@@ -164,6 +164,6 @@ def _picture(title: str, score: float, drawn: HeadImage, found: np.ndarray) -> P
     for axis, name in ((2, 'axial'), (1, 'coronal'), (0, 'sagittal')):
         k = int(wrong.sum(axis=tuple({0, 1, 2} - {axis})).argmax())
         cut = (slice(None),) * axis + (k,)
-        title = f'{name}: truth (blue), found (red)'
-        slices.append((title, grey[cut], [brain[cut], found[cut]]))
+        plane = f'{name}: truth (blue), found (red)'
+        slices.append((plane, grey[cut], [brain[cut], found[cut]]))
     return Picture(title, score, slices)

@@ -1,4 +1,4 @@
-"""The brain extraction network: a U-Net over a whole head at once."""
+"""The brain extraction networks: U-Nets over a whole head at once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class BrainUNet(nn.Module):
     ----------
     width : channels of the first level; each level down doubles them.
     levels : number of down-sampling levels inside.
+    in_channels : channels of the input.
     """
 
     dimensions = 3
@@ -26,12 +27,12 @@ class BrainUNet(nn.Module):
     #: Edge of the volumes it is trained on and must be given, voxels.
     size = 64
 
-    def __init__(self, width: int = 16, levels: int = 3) -> None:
+    def __init__(self, width: int = 16, levels: int = 3, in_channels: int = 1) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(levels + 1)]
         self.encoder = nn.ModuleList(
             nn.Sequential(*_layer(before, after), *_layer(after, after))
-            for before, after in zip([8, *widths[:-1]], widths, strict=True)
+            for before, after in zip([8 * in_channels, *widths[:-1]], widths, strict=True)
         )
         # a level up has half the channels: so must what comes from below
         self.up = nn.ModuleList(
@@ -44,7 +45,7 @@ class BrainUNet(nn.Module):
         self.head = nn.Conv3d(width, 8, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, 1, X, Y, Z) to logits of the same shape.
+        """Map images (N, C, X, Y, Z) to logits (N, 1, X, Y, Z).
 
         X, Y and Z are multiples of ``2**(levels + 1)``.
         """
@@ -56,6 +57,55 @@ class BrainUNet(nn.Module):
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), F.interpolate(up(x), scale_factor=2)], 1))
         return unfold(self.head(x))
+
+
+class TwoStageBrainUNet(nn.Module):
+    """A U-Net that finds the brain in coarse voxels, and one that draws its outline in fine ones.
+
+    The second sees the image about the brain and what the first made of it, and adds to the
+    first's logits. It alone is trained: the first is a trained :class:`BrainUNet`.
+
+    Parameters
+    ----------
+    width : channels of the first level of both.
+    """
+
+    dimensions = 3
+
+    #: Edge of the volumes it must be given, voxels: twice as fine as those of the first stage.
+    size = 2 * BrainUNet.size
+
+    #: Edge of the part of them about the brain that the second stage sees, voxels.
+    window = 96
+
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        self.coarse = BrainUNet(width)
+        self.coarse.requires_grad_(False)
+        self.fine = BrainUNet(width, levels=2, in_channels=2)
+        for values in self.fine.head.parameters():
+            nn.init.zeros_(values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, 1, S, S, S), S the ``size``, to logits of the same shape."""
+        coarse = self.coarse(F.avg_pool3d(x, 2))
+        logits = F.interpolate(coarse.float(), scale_factor=2, mode='trilinear')
+        found = torch.sigmoid(logits)
+        results = []
+        for image, brain, before in zip(x, found, logits, strict=True):
+            box = _box_about(brain[0] > 0.5, self.window)
+            seen = torch.cat([image[box], brain[box]])[None]
+            beyond = [side for part in box[:0:-1] for side in (part.start, self.size - part.stop)]
+            results.append(before + F.pad(self.fine(seen)[0], beyond))
+        return torch.stack(results)
+
+
+def _box_about(mask: Tensor, size: int) -> tuple[slice, ...]:
+    """Cut, of all channels, a cube of some edge about the middle of a mask (S, S, S)."""
+    where = mask.nonzero()
+    middle = (where.amin(0) + where.amax(0) + 1) // 2 if len(where) else len(mask) // 2
+    starts = torch.as_tensor(middle - size // 2).clamp(0, len(mask) - size).expand(3).tolist()
+    return slice(None), *(slice(start, start + size) for start in starts)
 
 
 def _layer(in_channels: int, out_channels: int) -> list[nn.Module]:

@@ -24,7 +24,7 @@ from tumorreg_wf.images import (
     voxel_spacing,
 )
 from tumorreg_wf.intensity import normalize, reference_quantiles
-from tumorreg_wf.models.brain_unet import BrainUNet
+from tumorreg_wf.models.brain_unet import BrainUNet, TwoStageBrainUNet
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
 from tumorreg_wf.models.seam import close_seam
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
@@ -33,7 +33,15 @@ from tumorreg_wf.weights import Weights
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
     network.__name__: network
-    for network in (UNet, SlabUNet, UNetEnsemble, PConvNet, PConvUNet3D, BrainUNet)
+    for network in (
+        UNet,
+        SlabUNet,
+        UNetEnsemble,
+        PConvNet,
+        PConvUNet3D,
+        BrainUNet,
+        TwoStageBrainUNet,
+    )
 }
 
 #: How networks over slices and over volumes are fastest.

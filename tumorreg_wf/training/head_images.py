@@ -38,8 +38,13 @@ FOUND, NEAR, FAR = 0.6, 10.0, 45.0
 #: What a voxel of a tumour counts in the loss: few voxels, but losing them is what users mind.
 TUMOR_WEIGHT = 15.0
 
-#: Heads are drawn this many times finer than the network sees them, then averaged.
-FINER = 2
+#: Heads are drawn in voxels of about this edge, mm.
+DRAWN = 2.0
+
+
+def times_finer(spacing: float) -> int:
+    """How many times finer than the voxels a network sees heads are drawn, to be averaged."""
+    return max(1, round(spacing / DRAWN))
 
 
 class Mixture(NamedTuple):
@@ -221,19 +226,20 @@ class HeadBatches:
     ) -> None:
         self.heads, self.shapes = heads, shapes
         self.spacing, self.size, self.batch = spacing, size, batch
+        self.finer = times_finer(spacing)
 
     def __call__(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         head = self.heads[rng.integers(len(self.heads))]
         codes = deform_head(
             head,
             rng,
-            spacing=self.spacing / FINER,
-            size=self.size * FINER,
+            spacing=self.spacing / self.finer,
+            size=self.size * self.finer,
             jitter=NEAR if rng.random() < FOUND else FAR,
         )
         images, targets, weights = [], [], []
         for _ in range(self.batch):
-            drawn = draw_image(codes, self.shapes, rng, spacing=self.spacing, finer=FINER)
+            drawn = draw_image(codes, self.shapes, rng, spacing=self.spacing, finer=self.finer)
             images.append(torch.from_numpy(scale_intensity(drawn.image)))
             targets.append(torch.from_numpy(drawn.brain))
             weights.append(torch.from_numpy(1 + (TUMOR_WEIGHT - 1) * drawn.tumor))

@@ -18,6 +18,7 @@ class Recipe:
     batch : slices, cubes or heads in a batch.
     learning_rate : of Adam at the first step.
     steps : number of steps.
+    spacing : edge of the voxels the network sees, mm.
     fine_tuning_rate : see :func:`tumorreg_wf.training.loop.train`.
     dice : whether the segmentation loss has soft Dice besides cross-entropy.
     with_features : whether losses (5) to (7) take the packaged feature network where no other
@@ -29,6 +30,7 @@ class Recipe:
     batch: int
     learning_rate: float
     steps: int
+    spacing: float = 1.0
     fine_tuning_rate: float | None = None
     dice: bool = True
     with_features: bool = False
@@ -44,7 +46,10 @@ RECIPES = {
         Recipe('PConvUNet3D', width=24, batch=2, learning_rate=2e-3, steps=10_000),
         Recipe('PConvNet', width=32, batch=6, learning_rate=1e-3, steps=10_000),
     ),
-    'brain': (Recipe('BrainUNet', width=16, batch=2, learning_rate=2e-3, steps=10_000),),
+    'brain': (
+        Recipe('BrainUNet', width=16, batch=2, learning_rate=2e-3, steps=10_000, spacing=4.0),
+        Recipe('TwoStageBrainUNet', 16, batch=2, learning_rate=2e-3, steps=2_000, spacing=2.0),
+    ),
 }
 
 #: The settings of the original method.

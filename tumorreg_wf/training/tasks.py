@@ -19,7 +19,7 @@ from tumorreg_wf.training import losses
 from tumorreg_wf.training.batches import InpaintingCubes, InpaintingSlices, SegmentationSlabs
 from tumorreg_wf.training.cohort import Cohort
 from tumorreg_wf.training.datasets import Case
-from tumorreg_wf.training.head_images import FINER, HeadBatches, Mixture, draw_head
+from tumorreg_wf.training.head_images import HeadBatches, Mixture, draw_head, times_finer
 from tumorreg_wf.training.heads import Heads
 from tumorreg_wf.training.recipes import Recipe
 
@@ -136,9 +136,10 @@ def inpainting_task(
     return Task(batches, loss, measure, 'PSNR in the hole, dB')
 
 
-def brain_task(network: nn.Module, recipe: Recipe, heads: Heads, spacing: float) -> Task:
+def brain_task(network: nn.Module, recipe: Recipe, heads: Heads) -> Task:
     """Learn to find the brain in a head; judged by Dice, on the network's grid."""
-    grid = {'spacing': spacing, 'size': network.size, 'finer': FINER}
+    spacing = recipe.spacing
+    grid = {'spacing': spacing, 'size': network.size, 'finer': times_finer(spacing)}
     batches = HeadBatches(
         heads.heads, heads.shapes, spacing=spacing, size=network.size, batch=recipe.batch
     )
