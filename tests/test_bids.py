@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tumorreg_wf.bids import (
+    Anatomy,
     check_dataset,
     check_names,
     collect_anatomies,
@@ -163,12 +164,12 @@ def test_only_images_of_the_head_are_indexed(tree):
     root = tree('sub-01_T1w', 'sub-01_ses-a_T1w')
     for name in ('sub-01/func/sub-01_task-x_bold.nii.gz', 'sub-01/anat/sub-01_T1w.json',
                  'sub-01/ses-a/perf/sub-01_ses-a_asl.nii.gz', 'sub-01/anat/sub-01_dseg.tsv',
-                 '.git/objects/sub-01_T1w.nii.gz'):  # fmt: skip
+                 '.git/objects/sub-01_T1w.nii.gz',
+                 'out/sub-01/anat/sub-01_label-tumor_mask.nii.gz'):  # fmt: skip
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
     files = {path.name for path in map(Path, open_layout(root, ['01']).files)}
-    expected = {'sub-01_T1w.nii.gz', 'sub-01_ses-a_T1w.nii.gz', 'dataset_description.json'}
-    assert files == expected
+    assert files == {'sub-01_T1w.nii.gz', 'sub-01_ses-a_T1w.nii.gz'}
 
 
 def test_participants(tree):
@@ -230,6 +231,17 @@ class TestOddDatasets:
         assert [found.tumor_mask.name for found in collect(root)] == [
             'sub-01_label-lesion_roi.nii.gz'
         ] * 2
+
+    def test_of_two_masks_that_of_the_tumor_counts(self, tree):
+        root = tree('sub-01_T1w', 'sub-01_label-lesion_roi', 'sub-01_label-tumor_mask')
+        (found,) = collect(root)
+        assert found.tumor_mask.name == 'sub-01_label-tumor_mask.nii.gz'
+
+    @pytest.mark.parametrize('name', ['chunk-1', 'foo-2', 'desc-a'])
+    def test_entities_that_outputs_would_lose(self, name):
+        t1w = Path(f'/x/sub-01_ses-a_{name}_T1w.nii.gz')
+        with pytest.raises(TumorregError, match=f'cannot be named after {name[:-2]}-'):
+            check_names([Anatomy('01', 'a', t1w)])
 
     def test_acquisitions_keep_their_masks(self, tree):
         root = tree(

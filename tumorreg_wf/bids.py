@@ -25,9 +25,13 @@ LABEL = re.compile(r'[A-Za-z0-9+]+')
 #: Names that BIDS allows. Any other would lose its entities, and outputs overwrite one another.
 BIDS_NAME = re.compile(r'sub-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_[A-Za-z0-9]+\.nii(\.gz)?')
 
-#: What pybids need not look at: no participant's, no anatomy, no image.
+#: Entities of a T1w that names of outputs keep.
+KEPT = ('sub', 'ses', 'acq', 'ce', 'rec', 'run', 'echo')
+
+#: What pybids need not look at: no participant's, no anatomy, no image. Other folders at the top
+#: may hold derivatives, our own among them, whose masks nobody has given.
 NOT_INDEXED = (
-    re.compile(r'^/(code|sourcedata|models|derivatives|\.[^/]*)(/|$)'),
+    re.compile(r'^/(?!sub-)[^/]+(/|$)'),
     re.compile(r'^/sub-.*/(beh|dwi|eeg|fmap|func|ieeg|meg|micr|motion|mrs|nirs|perf|pet)(/|$)'),
     re.compile(r'^/sub-.*/(figures|log)(/|$)'),
     re.compile(r'^/sub-.*/[^/.]+\.(?!nii(\.gz)?$)[^/]*$'),
@@ -52,6 +56,7 @@ class Anatomy:
     t1w, flair : images of one session; ``flair`` is None where there is none.
     tumor_mask, brain_mask : masks given by the user; None where there are none.
     skull_strip : whether the brain has to be found in the T1w first.
+    whole_head : whether the T1w shows more than the brain.
     """
 
     subject: str
@@ -61,6 +66,7 @@ class Anatomy:
     tumor_mask: Path | None = None
     brain_mask: Path | None = None
     skull_strip: bool = False
+    whole_head: bool = False
 
     @property
     def masks(self) -> list[Path]:
@@ -270,7 +276,9 @@ def collect_anatomies(
         """Find files by participant: a query each takes pybids as long as one for all."""
         found: dict[str, dict] = defaultdict(dict)
         for source in sources:
-            for file in source.get(**{**plain, **entities, **filters.get(name, {})}):
+            files = source.get(**{**plain, **entities, **filters.get(name, {})})
+            # of two masks that fit equally, that of the tumour counts
+            for file in sorted(files, key=lambda file: file.entities.get('label') == 'lesion'):
                 # a folder is shown many times where links lead in a circle
                 path = Path(file.dirname).resolve(), file.filename
                 found[file.entities.get('subject')].setdefault(path, file)
@@ -331,7 +339,8 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
     Raises
     ------
     TumorregError
-        If a name is not one of BIDS, or two T1w have one name.
+        If a name is not one of BIDS, has an entity that outputs do not keep, or two T1w have one
+        name.
     """
     seen: dict[str, Path] = {}
     for t1w in (anatomy.t1w for anatomy in anatomies):
@@ -339,6 +348,12 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
             raise TumorregError(
                 f'{t1w}: this is no name of BIDS (letters and digits alone after the dash of an '
                 'entity). Rename it.'
+            )
+        entities = [part.partition('-')[0] for part in t1w.name.split('_')[:-1]]
+        if unknown := [entity for entity in entities if entity not in KEPT]:
+            raise TumorregError(
+                f'{t1w}: outputs cannot be named after {unknown[0]}-, for a T1w may have '
+                f'{", ".join(KEPT)} alone. Give the image, or a link to it, another name.'
             )
         other = seen.setdefault(t1w.name.partition('.')[0], t1w)
         if other != t1w:

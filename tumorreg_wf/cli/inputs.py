@@ -73,9 +73,16 @@ def _warn_of_unused(settings: Settings, found: dict[str, list[Anatomy]], console
 def _no_t1w(participant: str, settings: Settings) -> str:
     where = f' of session {", ".join(settings.sessions)}' if settings.sessions else ''
     message = f'no T1w image (without contrast agent){where} was found.'
-    others = sorted((settings.bids_dir / f'sub-{participant}').rglob('*_ce-*_T1w.nii*'))
-    if others:
-        message += f' {others[0].name} was made with one, which its ce- says.'
+    others = sorted((settings.bids_dir / f'sub-{participant}').rglob('*_T1w.nii*'))
+    enhanced = [path for path in others if '_ce-' in path.name]
+    if enhanced:
+        message += f' {enhanced[0].name} was made with one, which its ce- says.'
+    elif others:
+        filtered = 'a filter leaves it out, ' if settings.bids_filters else ''
+        message += (
+            f' {others[0].name} is not taken: {filtered}it lies outside of anat/, or its name has '
+            'desc-, space- or part-, as images have that were processed.'
+        )
     else:
         message += f' Its name must be sub-{participant}[_ses-..]_T1w.nii.gz, in anat/.'
     if settings.bids_database_dir is not None:
@@ -88,7 +95,7 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> Anatomy:
 
     Returns
     -------
-    anatomy : the same, and whether its brain has to be found.
+    anatomy : the same, and whether it shows a whole head and its brain has to be found.
     """
     from tumorreg_wf.images import load_image, voxel_spacing
     from tumorreg_wf.intensity import is_stripped, require_content
@@ -100,7 +107,7 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> Anatomy:
         load_image(path)
     data = t1w.get_fdata(dtype='float32')
     require_content(data, anatomy.t1w)
-    if anatomy.brain_mask is not None or settings.skull_strip == 'skip':
-        return anatomy
-    stripped = settings.skull_strip == 'auto' and is_stripped(data, voxel_spacing(t1w))
-    return replace(anatomy, skull_strip=not stripped)
+    taken_as_stripped = settings.skull_strip == 'skip' and anatomy.brain_mask is None
+    whole_head = not (taken_as_stripped or is_stripped(data, voxel_spacing(t1w)))
+    sought = anatomy.brain_mask is None and (whole_head or settings.skull_strip == 'force')
+    return replace(anatomy, skull_strip=sought, whole_head=whole_head)
