@@ -72,6 +72,14 @@ class TestRegions:
         table = measure_regions(labels, labels == 1, SPACING, lut, labels > 1)
         assert list(table['hemisphere']) == ['R', 'R', 'B', 'B']
 
+    def test_the_background_is_no_region(self, labels, lut):
+        """Many look-up tables begin with it."""
+        named = pd.concat([pd.DataFrame({'index': [0], 'name': ['Background']}), lut])
+        table = measure_regions(labels, labels == 1, SPACING, named, labels > 1)
+        pd.testing.assert_frame_equal(
+            table, measure_regions(labels, labels == 1, SPACING, lut, labels > 1)
+        )
+
 
 class TestTumor:
     affine = nb.affines.from_matvec(np.diag([-1, 2, 3]), [20, -10, 0])  # stored right to left
@@ -100,12 +108,18 @@ class TestTumor:
     )
     def test_side(self, left, right, side):
         std_tumor = np.zeros((20, 20, 20), bool)
-        std_tumor[:10].reshape(-1)[-left or 4000 :] = True
-        std_tumor[10:].reshape(-1)[:right] = True
+        std_tumor[9].reshape(-1)[:left] = True
+        std_tumor[10].reshape(-1)[:right] = True
         assert std_tumor.sum() == left + right
         row = self.measure(std_tumor, std_tumor)
         assert row['hemisphere'] == side
         assert row['midline_crossing'] is (side == 'B')
+
+    def test_one_tumor_on_each_side_does_not_cross(self):
+        tumor = np.zeros((20, 20, 20), bool)
+        tumor[2:7, 2:7, 2:7] = tumor[13:18, 2:7, 2:7] = True
+        row = self.measure(tumor, tumor)
+        assert (row['hemisphere'], row['midline_crossing'], row['n_components']) == ('B', False, 2)
 
     def test_components_touching_by_a_corner_are_one(self):
         tumor = np.zeros((20, 20, 20), bool)

@@ -150,6 +150,35 @@ class TestFolder:
         template = load_template(source, tmp_path / 'out')
         np.testing.assert_array_equal(data_of(template.atlas), before)
 
+    def test_what_templateflow_has_not_fetched_is_not_there(self, source, tmp_path):
+        """It keeps an empty file in its place."""
+        for ending in ('nii.gz', 'tsv'):
+            (source / f'tpl-Phantom_res-01_atlas-Absent_dseg.{ending}').touch()
+        assert load_template(source, tmp_path / 'out').atlas_name == 'Quarters'
+
+    def test_what_changed_is_written_anew(self, source, tmp_path):
+        before = load_template(source, tmp_path / 'out')
+        table = source / 'tpl-Phantom_res-01_atlas-Quarters_dseg.tsv'
+        table.write_text(table.read_text().replace('back_L', 'rear_L'))
+        after = load_template(source, tmp_path / 'out')
+        assert after.atlas_lut.read_text() != before.atlas_lut.read_text()
+
+    def test_an_atlas_of_the_user(self, source, tmp_path):
+        given = tmp_path / 'parcels.nii.gz'
+        labels = nb.load(source / 'tpl-Phantom_res-01_atlas-Quarters_dseg.nii.gz')
+        halves = np.minimum(np.asanyarray(labels.dataobj), 1).astype(np.int16)
+        nb.Nifti1Image(halves, labels.affine).to_filename(given)
+        with pytest.raises(TumorregError, match='needs a look-up table beside it, parcels.tsv'):
+            load_template(source, tmp_path / 'out', atlas=given)
+        (tmp_path / 'parcels.tsv').write_text('index\tname\n1\tall\n')
+        template = load_template(source, tmp_path / 'out', atlas=given)
+        assert (template.name, template.atlas_name) == ('Phantom', 'parcels')
+        np.testing.assert_array_equal(data_of(template.atlas), halves)
+        away = nb.Nifti1Image(halves, nb.affines.from_matvec(np.eye(3), [900, 0, 0]))
+        away.to_filename(given)
+        with pytest.raises(TumorregError, match='no label of this atlas lies in the brain'):
+            load_template(source, tmp_path / 'out', atlas=given)
+
     @pytest.mark.parametrize('missing', ['desc-brain_T1w', 'desc-brain_mask'])
     def test_missing_image(self, source, tmp_path, missing):
         (source / f'tpl-Phantom_res-01_{missing}.nii.gz').unlink()

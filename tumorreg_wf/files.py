@@ -45,12 +45,18 @@ def write_aside(path: str | Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
-        if error.filename == str(part):  # a name that says nothing to anybody
+        if error.filename in (None, str(part)):  # a name that says nothing to anybody
             error.filename = str(path)
         raise
     finally:
         with suppress(OSError):
             part.unlink()
+
+
+def describe_error(error: OSError) -> str:
+    """Say what the system complains of: the file, where it says which, and why."""
+    reason = error.strerror or str(error) or type(error).__name__
+    return f'{error.filename}: {reason}' if error.filename else reason
 
 
 def write_text(path: str | Path, text: str) -> None:

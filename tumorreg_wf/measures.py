@@ -101,6 +101,7 @@ def measure_regions(
         nearest of the tumour, centre to centre; 0 where they overlap; NaN without either),
         reliability (part of the region where atlas and image agree; NaN without a region).
     """
+    lut = lut[lut['index'] > 0].reset_index(drop=True)  # many tables name the background, too
     index = lut['index'].to_numpy()
     labels = np.maximum(labels, 0)
     voxel = float(np.prod(spacing))
@@ -153,19 +154,17 @@ def measure_tumor(
     Returns
     -------
     row : volume_mm3; centroid_{x,y,z} and centroid_<template>_{x,y,z} (mm, RAS+);
-        hemisphere L, R or B (both); midline_crossing; n_components (26-connected).
+        hemisphere L, R or B (both); midline_crossing, of one part; n_components (26-connected).
     """
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
-    std_voxel = float(abs(np.linalg.det(std_affine[:3, :3])))
-    x = nb.affines.apply_affine(std_affine, np.argwhere(std_tumor))[:, 0]
-    left, right = (x < 0).sum() * std_voxel, (x > 0).sum() * std_voxel
-    crossing = bool(min(left, right) > CROSSING_VOLUME)
-    side = 'B' if crossing else 'L' if left > right else 'R'
+    left, right = _volumes_by_side(std_tumor, std_affine)
+    both = min(left.sum(), right.sum()) > CROSSING_VOLUME
+    side = 'B' if both else 'L' if left.sum() > right.sum() else 'R'
     row = {'volume_mm3': tumor.sum() * voxel}
     row |= _centroid('centroid', tumor, affine)
     row |= _centroid(f'centroid_{template}', std_tumor, std_affine)
-    row['hemisphere'] = side if len(x) else None
-    row['midline_crossing'] = crossing
+    row['hemisphere'] = side if std_tumor.any() else None
+    row['midline_crossing'] = bool(np.any(np.minimum(left, right) > CROSSING_VOLUME))
     row['n_components'] = int(ndimage.label(tumor, np.ones((3, 3, 3)))[1])
     return row
 
@@ -255,12 +254,7 @@ def find_place_notes(
     regions : from :func:`measure_regions`.
     """
     notes = []
-    parts, count = ndimage.label(std_tumor, np.ones((3, 3, 3)))
-    voxel = float(abs(np.linalg.det(std_affine[:3, :3])))
-    where = np.argwhere(std_tumor)
-    x = nb.affines.apply_affine(std_affine, where)[:, 0]
-    part = parts[tuple(where.T)]
-    left, right = (np.bincount(part[side], minlength=count + 1) * voxel for side in (x < 0, x > 0))
+    left, right = _volumes_by_side(std_tumor, std_affine)
     if np.any(np.minimum(left, right) > CROSSING_VOLUME):
         notes.append(
             'The tumour crosses the midline: the other hemisphere, after which it was filled in, '
@@ -275,6 +269,15 @@ def find_place_notes(
             'The tumour lies in the posterior fossa. The networks saw hardly any tumour there.'
         )
     return notes
+
+
+def _volumes_by_side(mask: np.ndarray, affine: np.ndarray) -> list[np.ndarray]:
+    """Volumes (mm^3) of each connected part of a mask left and right of x = 0."""
+    parts, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    voxel = float(abs(np.linalg.det(affine[:3, :3])))
+    where = np.argwhere(mask)
+    x, part = nb.affines.apply_affine(affine, where)[:, 0], parts[tuple(where.T)]
+    return [np.bincount(part[side], minlength=count + 1) * voxel for side in (x < 0, x > 0)]
 
 
 def _share_at_border(inside: np.ndarray, brain: np.ndarray) -> float:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a run; to and from JSON; see ``tumorreg --help`` for each.
+    """Settings of a run; see ``tumorreg --help`` for each.
 
-    Paths are absolute. ``participants`` and ``sessions`` are labels without ``sub-`` and
-    ``ses-``; no ``sessions`` means all.
+    Paths are absolute but those of weights, which may be names. ``participants`` and
+    ``sessions`` are labels without ``sub-`` and ``ses-``; no ``sessions`` means all.
     """
 
     bids_dir: Path
@@ -25,6 +25,7 @@ class Settings:
     derivatives: tuple[Path, ...] = ()
     bids_database_dir: Path | None = None
     template: str | None = None
+    atlas: Path | None = None
     output_spaces: tuple[str, ...] | None = None
     skull_strip: str = 'auto'
     tumor_dilation: float = 3.0
@@ -44,18 +45,3 @@ class Settings:
     def to_json(self) -> str:
         """Write the settings as JSON."""
         return json.dumps(dataclasses.asdict(self), indent=1, default=str) + '\n'
-
-    @classmethod
-    def from_json(cls, text: str) -> Settings:
-        """Read what :meth:`to_json` wrote."""
-        values = json.loads(text)
-        for item in dataclasses.fields(cls):
-            value = values.get(item.name)
-            if value is None:
-                continue
-            if 'tuple' in item.type:
-                kind = Path if 'Path' in item.type else str
-                values[item.name] = tuple(kind(part) for part in value)
-            elif 'Path' in item.type:
-                values[item.name] = Path(value)
-        return cls(**values)

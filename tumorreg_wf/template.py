@@ -12,6 +12,7 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
+from tumorreg_wf import __version__
 from tumorreg_wf.bids import LABEL
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.files import write_aside
@@ -50,14 +51,19 @@ class Template:
     source: Path | None = None
 
 
-def load_template(source: str | Path | None, folder: str | Path) -> Template:
+def load_template(
+    source: str | Path | None, folder: str | Path, *, atlas: str | Path | None = None
+) -> Template:
     """Get a template ready as files.
 
     Parameters
     ----------
     source : None for nilearn's MNI152; a folder in TemplateFlow's layout (``tpl-<name>`` or
         what holds one such folder); or a TemplateFlow name, fetched by templateflow.
-    folder : where files that do not exist yet are written, once.
+    folder : where files that do not exist yet are written, once; those of other sources, or of
+        the same with other content, get other names.
+    atlas : label image in the space of the template, its look-up table (.tsv) beside it; None
+        for one of the source, or else the packaged one, which is made for MNI space.
 
     Raises
     ------
@@ -65,15 +71,36 @@ def load_template(source: str | Path | None, folder: str | Path) -> Template:
         If the source is neither, or lacks an image that is needed.
     """
     folder = Path(folder).absolute()
-    if source is None:
-        return _default_template(folder / DEFAULT_TEMPLATE)
-    path = Path(source)
-    if not path.is_dir():
-        return _templateflow_folder(_fetch(str(source)), folder)
-    inner = sorted(path.glob('tpl-*/'))
-    if not path.name.startswith('tpl-') and len(inner) == 1:
-        path = inner[0]
-    return _templateflow_folder(path, folder)
+    found = None if source is None else _find_images(_find_folder(source))
+    name = DEFAULT_TEMPLATE if found is None else found.name
+    labels = found.atlas if found and atlas is None else atlas
+    labels = None if labels is None else Path(labels).absolute()
+    if labels is None and not name.startswith('MNI'):
+        raise TumorregError(
+            f'{source}: this template has no atlas (tpl-{name}_res-01_atlas-..._dseg.nii.gz with '
+            'its .tsv beside it), and the packaged one is made for MNI space only. Give one with '
+            '--atlas.'
+        )
+    if labels is not None and not _is_there(_table_of(labels)):
+        raise TumorregError(
+            f'{labels}: an atlas needs a look-up table beside it, {_table_of(labels).name}, with '
+            'the columns index and name.'
+        )
+    files = [] if found is None else [found.t1w, found.mask, *found.maps]
+    files += [] if labels is None else [labels, _table_of(labels)]
+    atlas_name = DEFAULT_ATLAS if labels is None else _name_of_atlas(labels)
+    paths = _paths(
+        name, atlas_name, folder / f'{name}-{_stamp(files)}', None if found is None else found.t1w
+    )
+    if not paths.atlas_lut.exists():  # written last
+        paths.t1w.parent.mkdir(parents=True, exist_ok=True)
+        image, brain, tissues = _default_images() if found is None else found.read()
+        _write(paths, image, brain, tissues)
+        if labels is None:
+            _write_seed_atlas(paths, image)
+        else:
+            _write_atlas(paths, image, brain, labels)
+    return paths
 
 
 def packaged_images() -> tuple[nb.Nifti1Image, ...]:
@@ -91,27 +118,53 @@ def packaged_images() -> tuple[nb.Nifti1Image, ...]:
     )
 
 
-def _default_template(folder: Path) -> Template:
-    paths = _paths(DEFAULT_TEMPLATE, DEFAULT_ATLAS, folder)
-    if not paths.atlas_lut.exists():  # written last
-        folder.mkdir(parents=True, exist_ok=True)
-        t1w, gm_map, wm_map, mask = packaged_images()
-        brain = mask.get_fdata() > 0
-        gm, wm = gm_map.get_fdata() * brain, wm_map.get_fdata() * brain
-        _write(paths, t1w, brain, np.stack([gm, wm, brain - np.minimum(gm + wm, 1)]))
-        _write_seed_atlas(paths, t1w)
-    return paths
+def _default_images() -> tuple[nb.Nifti1Image, np.ndarray, np.ndarray]:
+    """T1w, brain (bool) and tissues (3, X, Y, Z) of the packaged template."""
+    t1w, gm_map, wm_map, mask = packaged_images()
+    brain = mask.get_fdata() > 0
+    gm, wm = gm_map.get_fdata() * brain, wm_map.get_fdata() * brain
+    return t1w, brain, np.stack([gm, wm, brain - np.minimum(gm + wm, 1)])
 
 
-def _templateflow_folder(source: Path, folder: Path) -> Template:
+@dataclass(frozen=True)
+class _Images:
+    """What a folder in TemplateFlow's layout has; ``maps`` may be fewer than three."""
+
+    name: str
+    t1w: Path
+    mask: Path
+    maps: list[Path]
+    atlas: Path | None
+
+    def read(self) -> tuple[nb.Nifti1Image, np.ndarray, np.ndarray]:
+        """T1w, brain (bool) and tissues (3, X, Y, Z), on the grid of the T1w."""
+        image = load_image(self.t1w)
+        brain = resample(load_image(self.mask), image, order=0).get_fdata() > 0
+        if len(self.maps) < 3:
+            tissues = tissues_by_intensity(image.get_fdata(), brain)
+        else:
+            maps = [resample(load_image(path), image, order=1) for path in self.maps]
+            tissues = np.stack([tissue.get_fdata() for tissue in maps])
+        return image, brain, tissues * brain
+
+
+def _find_folder(source: str | Path) -> Path:
+    path = Path(source)
+    if not path.is_dir():
+        path = _fetch(str(source))
+    inner = sorted(path.glob('tpl-*/'))
+    return inner[0] if not path.name.startswith('tpl-') and len(inner) == 1 else path
+
+
+def _find_images(source: Path) -> _Images:
     name = _plain(source.name.removeprefix('tpl-'), source)
 
     def find(*endings: str) -> Path | None:
         for ending in endings:
             for resolution in ('res-01_', 'res-1_', ''):
-                found = sorted(source.glob(f'tpl-{name}_{resolution}{ending}'))
-                if found:
-                    return found[0]
+                for path in sorted(source.glob(f'tpl-{name}_{resolution}{ending}')):
+                    if _is_there(path):
+                        return path.absolute()
         return None
 
     t1w, mask = find('desc-brain_T1w.nii.gz', 'T1w.nii.gz'), find('desc-brain_mask.nii.gz')
@@ -120,45 +173,47 @@ def _templateflow_folder(source: Path, folder: Path) -> Template:
             f"{source}: a template needs a T1w and a desc-brain_mask in TemplateFlow's layout "
             f'(tpl-{name}_res-01_desc-brain_T1w.nii.gz ...).'
         )
-    atlas = next(
-        (
-            path
-            for path in sorted(source.glob(f'tpl-{name}_*atlas-*_dseg.nii.gz'))
-            if _table_of(path).exists()
-            and nb.Nifti1Image.from_filename(path).shape
-            == nb.Nifti1Image.from_filename(mask).shape
-        ),
-        None,
+    shape = load_image(mask).shape
+    atlases = (
+        path
+        for path in sorted(source.glob(f'tpl-{name}_*atlas-*_dseg.nii.gz'))
+        if _is_there(path) and _is_there(_table_of(path)) and load_image(path).shape == shape
     )
-    if atlas is None and not name.startswith('MNI'):
+    maps = [find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF')]
+    return _Images(
+        name, t1w, mask, [path for path in maps if path is not None], next(atlases, None)
+    )
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file has content; TemplateFlow keeps empty ones for what was not fetched."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _stamp(files: list[Path]) -> str:
+    """A word that changes with the files a template is made of, and with what makes it."""
+    facts = [__version__]
+    for path in files:
+        stat = path.stat()
+        facts.append(f'{path} {stat.st_size} {stat.st_mtime_ns}')
+    return hashlib.sha256('\n'.join(facts).encode()).hexdigest()[:8]
+
+
+def _name_of_atlas(path: Path) -> str:
+    """Name of an atlas: the entity of its file, or else all of the file's name."""
+    named = re.search('(?:^|_)(?:atlas|seg)-([^_.]+)', path.name)
+    return _plain(named[1] if named else path.name.partition('.')[0], path)
+
+
+def _write_atlas(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, atlas: Path) -> None:
+    labels = resample(load_image(atlas), image, order=0).get_fdata()
+    if not labels[brain].any():
         raise TumorregError(
-            f'{source}: this template has no atlas (tpl-{name}_res-01_atlas-..._dseg.nii.gz with '
-            'its .tsv beside it), and the packaged one is made for MNI space only.'
+            f'{atlas}: no label of this atlas lies in the brain of the template {paths.name}. '
+            'It must be in the same space.'
         )
-    atlas_name = DEFAULT_ATLAS
-    if atlas is not None:
-        atlas_name = _plain(atlas.name.split('atlas-')[1].split('_')[0], atlas)
-    # two folders may hold templates of one name
-    folder = folder / f'{name}-{hashlib.sha256(str(t1w.absolute()).encode()).hexdigest()[:8]}'
-    paths = _paths(name, atlas_name, folder, t1w.absolute())
-    if not paths.atlas_lut.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        image = load_image(t1w)
-        brain = resample(load_image(mask), image, order=0).get_fdata() > 0
-        found = (find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF'))
-        maps = [path for path in found if path is not None]
-        if len(maps) < 3:
-            tissues = tissues_by_intensity(image.get_fdata(), brain)
-        else:
-            tissues = np.stack([resample(load_image(m), image, order=1).get_fdata() for m in maps])
-        _write(paths, image, brain, tissues * brain)
-        if atlas is None:
-            _write_seed_atlas(paths, image)
-        else:
-            labels = resample(load_image(atlas), image, order=0).get_fdata()
-            _save(labels.astype(np.int16), image, paths.atlas)
-            _write_lut(read_lut(_table_of(atlas)), paths.atlas_lut)
-    return paths
+    _save(labels.astype(np.int16), image, paths.atlas)
+    _write_lut(read_lut(_table_of(atlas)), paths.atlas_lut)
 
 
 def _plain(name: str, source: Path) -> str:
@@ -173,8 +228,8 @@ def _plain(name: str, source: Path) -> str:
 
 def _table_of(atlas: Path) -> Path:
     """Look-up table of an atlas; in TemplateFlow one table serves all resolutions."""
-    table = atlas.with_name(atlas.name.replace('.nii.gz', '.tsv'))
-    return table if table.exists() else atlas.with_name(re.sub('_res-[^_]+', '', table.name))
+    table = atlas.with_name(re.sub(r'\.nii(\.gz)?$', '.tsv', atlas.name))
+    return table if _is_there(table) else atlas.with_name(re.sub('_res-[^_]+', '', table.name))
 
 
 def _fetch(name: str) -> Path:

@@ -46,9 +46,9 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
     Parameters
     ----------
     task : ``'brain'``, ``'segmentation'`` or ``'inpainting'``.
-    source : name of packaged weights, ``'default'`` (also None) or ``'paper'``, those of the
-        original method; or a safetensors file, or a folder that holds one, as
-        ``tumorreg-train`` writes it.
+    source : name of packaged weights, ``'default'`` (also None) or, for segmentation,
+        ``'paper'``, those of the original method; or a safetensors file, or a folder that holds
+        one, as ``tumorreg-train`` writes it.
 
     Raises
     ------

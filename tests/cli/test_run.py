@@ -150,6 +150,37 @@ def test_the_same_again_recomputes_nothing(finished):
     assert (out / 'sub-01' / 'anat' / 'sub-01_dseg.nii.gz').exists()
 
 
+def test_methods_are_those_of_the_participant(finished):
+    out = finished[0]
+    given, found = ((out / f'sub-{label}.html').read_text() for label in ('01', '02'))
+    assert 'The tumour mask was given' in given and 'The tumour mask was given' not in found
+    assert 'was segmented' in found and 'was segmented' not in given
+
+
+def test_what_only_an_earlier_run_wrote_goes(finished):
+    out, _, arguments, _ = finished
+    stale = [
+        out / 'sub-01' / 'figures' / 'sub-01_desc-brain_T1w.svg',
+        out / 'sub-01' / 'anat' / 'sub-01_label-tumor_probseg.nii.gz',
+    ]
+    for path in stale:
+        path.write_text('of a run without this mask')
+    kept = out / 'sub-02' / 'anat' / 'sub-02_label-tumor_probseg.nii.gz'
+    done = tumorreg(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert not any(path.exists() for path in stale) and kept.exists()
+
+
+def test_reports_only_tells_of_what_is_not_finished(finished):
+    out, _, arguments, _ = finished
+    assert tumorreg(*arguments, '--reports-only').returncode == 0
+    table = out / 'sub-01' / 'anat' / 'sub-01_desc-qc_morph.tsv'
+    content = table.read_bytes()
+    table.unlink()
+    check_message(tumorreg(*arguments, '--reports-only'), 1, 'sub-01 failed: not finished')
+    table.write_bytes(content)
+
+
 def test_other_weights_recompute_from_the_unet_on(finished, tmp_path):
     from safetensors import safe_open
     from safetensors.numpy import load_file, save_file
@@ -211,6 +242,7 @@ def test_wrong_use(bids_phantom, tmp_path):
     blocked = tmp_path / 'blocked'
     blocked.write_text('a file, no folder')
     check_message(tumorreg(bids_phantom, blocked, *options), 2, str(blocked))
+    check_message(tumorreg(bids_phantom, out, *options, '--output-spaces', 'MNI1'), 2, 'MNI1')
     check_message(
         tumorreg(bids_phantom, out, *options, '--segmentation-weights', bids_phantom),
         2,

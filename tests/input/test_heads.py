@@ -45,10 +45,13 @@ def test_who_finds_the_brain(images, option, shown, found):
     settings = Settings(images, images, images, skull_strip=option)
     t1w = images / f'sub-{shown}_T1w.nii.gz'
     anatomy = Anatomy(shown, None, t1w)
-    assert _check_images(anatomy, settings) == replace(anatomy, skull_strip=found)
+    head = shown == 'head'
+    # with skip, what is not 0 is brain
+    expected = replace(anatomy, skull_strip=found, whole_head=head and option != 'skip')
+    assert _check_images(anatomy, settings) == expected
     # a mask counts more than the network
     given = replace(anatomy, brain_mask=t1w)
-    assert _check_images(given, settings) == given
+    assert _check_images(given, settings) == replace(given, whole_head=head)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ LUT = pd.DataFrame({'index': [0, 1, 2, 3, 9], 'name': list('abcde'), 'hemisphere
 
 @given(shapes_of_tumors(), st.integers(0, 999), st.tuples(edges, edges, edges))
 def test_tables_add_up(tumor, seed, spacing):
-    labels = np.random.default_rng(seed).integers(0, 4, tumor.shape)
+    labels = np.random.default_rng(seed).integers(1, 4, tumor.shape)
     table = measure_regions(labels, tumor, np.array(spacing), LUT, ~tumor)
     voxel = np.prod(spacing)
     assert table['volume_mm3'].sum() == pytest.approx(tumor.size * voxel)
@@ -218,7 +218,8 @@ def test_sides_swap_in_the_mirror(tumor):
     else:
         swapped = {'L': 'R', 'R': 'L', 'B': 'B', None: None}
         assert other['hemisphere'] == swapped[one['hemisphere']]
-    assert (one['hemisphere'] == 'B') == one['midline_crossing'] == other['midline_crossing']
+    assert one['midline_crossing'] == other['midline_crossing']
+    assert one['hemisphere'] == 'B' or not one['midline_crossing']
     assert one['volume_mm3'] == other['volume_mm3']
     assert one['n_components'] == other['n_components']
     np.testing.assert_allclose(one['centroid_x'], -other['centroid_x'], atol=1e-9)

@@ -1,5 +1,7 @@
 """The networks as nodes: their own process, the packaged weights, results on the T1w's grid."""
 
+import shlex
+
 import nibabel as nb
 import numpy as np
 import pytest
@@ -21,6 +23,17 @@ def files(phantom, turned, tmp_path_factory):
         key: save_like(np.asanyarray(image.dataobj), image, folder / f'{key}.nii.gz')
         for key, image in images.items()
     }
+
+
+def test_weights_in_a_folder_with_a_space(files, tmp_path, monkeypatch):
+    packaged = find_weights('brain')
+    weights = tmp_path / 'my weights; x' / 'brain.safetensors'
+    weights.parent.mkdir()
+    weights.write_bytes(packaged.path.read_bytes())
+    (tmp_path / 'node').mkdir()
+    monkeypatch.chdir(tmp_path / 'node')
+    words = shlex.split(ExtractBrain(in_file=files['t1w'], weights=weights).cmdline)
+    assert words[words.index('--weights') + 1] == '../my weights; x/brain.safetensors'
 
 
 def test_segment_tumor(files, tmp_path):

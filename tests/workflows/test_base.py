@@ -115,10 +115,3 @@ def test_registration_target(build, anatomy, target, image, masked):
 def test_output_spaces_leave_out_the_template(build, anatomy):
     _, nodes = build(anatomy, output_spaces=('T1w',))
     assert not any('ds_std_' in name for name in nodes)
-
-
-def test_settings_survive_json(tmp_path):
-    settings = Settings(
-        tmp_path, tmp_path / 'out', tmp_path / 'work', ('01',), derivatives=(tmp_path,), mem_gb=3.5
-    )
-    assert Settings.from_json(settings.to_json()) == settings

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tumorreg_wf.bids import list_some
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import describe_error
 
 
 def find_group(
@@ -75,7 +76,7 @@ def run_group(
             print(f'Map: {group.write_map(tumor_map, out_dir)}')
         print(f'Report: {write_group_report(out_dir, table, maps, gaps, command)}')
     except OSError as error:
-        raise TumorregError(f'{error.filename}: cannot be written ({error.strerror}).') from None
+        raise TumorregError(f'{describe_error(error)}.') from None
     for what, names in gaps.items():
         print(f'tumorreg: {what}: {list_some(names, 10)}', file=sys.stderr)
     return 0

@@ -76,6 +76,11 @@ def get_parser() -> argparse.ArgumentParser:
         'default: the MNI152NLin2009aSym inside nilearn',
     )  # fmt: skip
     how.add_argument(
+        '--atlas', type=Path, metavar='FILE',
+        help='label image in the space of the template, its look-up table (.tsv) beside it; '
+        'default: the first of the template, or territories of Dosenbach 2010 in MNI space',
+    )  # fmt: skip
+    how.add_argument(
         '--output-spaces', nargs='+', metavar='SPACE',
         help='where to write T1w and tumour mask besides the T1w itself: T1w (nothing more) or '
         'the name of the template (default); anat is T1w',
@@ -102,7 +107,8 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--inpainting-weights', type=Path, metavar='PATH',
-        help='weights of the inpainting network, likewise',
+        help='weights of the inpainting network: a file or folder written by tumorreg-train '
+        '(default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
         '--registration-target', choices=REGISTRATION_TARGETS, default=REGISTRATION_TARGETS[0],
@@ -111,7 +117,7 @@ def get_parser() -> argparse.ArgumentParser:
         'out of the metric; recovered-masked, both',
     )  # fmt: skip
     how.add_argument(
-        '--random-seed', type=int, metavar='SEED',
+        '--random-seed', type=positive, metavar='SEED',
         help='seed of the registrations; with --omp-nthreads 1 a run repeats bit for bit',
     )  # fmt: skip
     how.add_argument(
@@ -135,7 +141,7 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     resources.add_argument(
         '--omp-nthreads', type=positive, metavar='N',
-        help='threads of one process (default: nprocs, at most 8)',
+        help='threads of one process, nprocs at most (default: nprocs, 8 at most)',
     )  # fmt: skip
     resources.add_argument(
         '--mem', '--mem-mb', '--mem_mb', type=_gigabytes, metavar='SIZE',
@@ -167,8 +173,11 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_settings(opts: argparse.Namespace, device: str) -> Settings:
-    """Turn parsed options into settings, ``device`` being the one resolved from auto."""
+def make_settings(opts: argparse.Namespace, device: str, *, elsewhere: bool = False) -> Settings:
+    """Turn parsed options into settings, ``device`` being the one resolved from auto.
+
+    Steps that run ``elsewhere`` have other cores than this process.
+    """
     nthreads = opts.omp_nthreads or min(opts.nprocs, 8)
     return Settings(
         bids_dir=absolute(opts.bids_dir),
@@ -180,6 +189,7 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         derivatives=tuple(opts.derivatives),
         bids_database_dir=_absolute_or_none(opts.bids_database_dir),
         template=opts.template,
+        atlas=_absolute_or_none(opts.atlas),
         output_spaces=_spaces(opts.output_spaces),
         skull_strip=opts.skull_strip_t1w,
         tumor_dilation=opts.tumor_dilation,
@@ -190,7 +200,7 @@ def make_settings(opts: argparse.Namespace, device: str) -> Settings:
         registration_settings=opts.registration_engine + opts.effort,
         device=device,
         nprocs=opts.nprocs,
-        omp_nthreads=min(nthreads, opts.nprocs),
+        omp_nthreads=nthreads if elsewhere else min(nthreads, opts.nprocs),
         mem_gb=opts.mem,
         plugin_file=_absolute_or_none(opts.use_plugin),
         random_seed=opts.random_seed,

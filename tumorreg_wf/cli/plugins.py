@@ -67,7 +67,7 @@ def read_plugin(path: Path) -> tuple[str, dict]:
             f'known. {_example()}'
         )
     plugin, arguments = loaded['plugin'], loaded.get('plugin_args') or {}
-    if plugin not in PLUGINS:
+    if not isinstance(plugin, str) or plugin not in PLUGINS:
         by_case = {name.lower(): name for name in PLUGINS}
         close = get_close_matches(str(plugin).lower(), by_case, n=1)
         hint = f'Did you mean {by_case[close[0]]}? ' if close else ''
@@ -76,6 +76,9 @@ def read_plugin(path: Path) -> tuple[str, dict]:
         )
     if not isinstance(arguments, dict):
         raise TumorregError(f'{path}: "plugin_args" must hold names and values. {_example()}')
+    count = arguments.get('n_procs', 1)
+    if not isinstance(count, int) or count < 1:
+        raise TumorregError(f'{path}: n_procs is {count!r}; it must be a whole number from 1 on.')
     program = PLUGINS[plugin]
     if program is not None and shutil.which(program) is None:
         raise TumorregError(
@@ -153,8 +156,9 @@ def plugin_options(settings: Settings, plugin: str, plugin_args: dict) -> dict:
         # workers start from a process that has imported all they need
         multiprocessing.set_forkserver_preload(['tumorreg_wf.workflows.base'])
         ours = {'raise_insufficient': False, 'mp_context': 'forkserver'}
+    if plugin in ('MultiProc', 'LegacyMultiProc'):
         if settings.mem_gb is not None:
             ours['memory_gb'] = settings.mem_gb
-    if plugin in ('MultiProc', 'Dask'):
+    if plugin in ('MultiProc', 'LegacyMultiProc', 'Dask'):
         ours['n_procs'] = settings.nprocs
     return {**ours, **plugin_args}

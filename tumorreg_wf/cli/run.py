@@ -10,13 +10,15 @@ import tempfile
 import time
 import traceback
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tumorreg_wf import __version__
-from tumorreg_wf.bids import check_dataset, find_participants
+from tumorreg_wf.bids import Anatomy, check_dataset, find_participants
 from tumorreg_wf.cli.console import Console
 from tumorreg_wf.cli.failures import Failure, read_crash, tell_failures, write_failure
 from tumorreg_wf.cli.group import find_group, run_group
@@ -31,8 +33,12 @@ from tumorreg_wf.cli.plugins import (
     runs_elsewhere,
 )
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.files import hold, remove_parts, write_text
+from tumorreg_wf.files import describe_error, hold, remove_parts, write_text
 from tumorreg_wf.settings import Settings
+
+if TYPE_CHECKING:
+    from tumorreg_wf.cli.progress import Progress
+    from tumorreg_wf.template import Template
 
 FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
 
@@ -64,9 +70,10 @@ def main(argv: list[str] | None = None) -> int:
                 plugin, plugin_args = read_plugin(absolute(opts.use_plugin))
                 opts.nprocs = min(opts.nprocs, plugin_args.get('n_procs', opts.nprocs))
             device = resolve_device(opts.device, elsewhere=runs_elsewhere(plugin))
-            settings = make_settings(opts, device)
+            settings = make_settings(opts, device, elsewhere=runs_elsewhere(plugin))
             participants = _check_arguments(settings, opts)
-            run = partial(_run_alone, settings, participants, opts, plugin, plugin_args)
+            template = _find_template(settings)
+            run = partial(_run_alone, settings, participants, template, opts, plugin, plugin_args)
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
         return WRONG_ARGUMENTS
@@ -77,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'tumorreg: error: {error}', file=sys.stderr)
         return FAILED
     except OSError as error:  # a full disk, or one that went away
-        print(f'tumorreg: error: {error.filename}: {error.strerror}.', file=sys.stderr)
+        print(f'tumorreg: error: {describe_error(error)}.', file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print('tumorreg: interrupted; the same command goes on from here.', file=sys.stderr)
@@ -133,6 +140,21 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
     return participants
 
 
+def _find_template(settings: Settings) -> Template:
+    """Get the template ready, and check that outputs are wanted in its space or the T1w's."""
+    from tumorreg_wf.template import load_template
+
+    template = load_template(
+        settings.template, settings.work_dir / 'templates', atlas=settings.atlas
+    )
+    for space in settings.output_spaces or ():
+        if space not in ('T1w', template.name):
+            raise TumorregError(
+                f'--output-spaces {space}: only T1w and the template ({template.name}) are known.'
+            )
+    return template
+
+
 def resolve_device(device: str, *, elsewhere: bool = False) -> str:
     """Turn auto into the device there is; refuse a GPU that torch does not see.
 
@@ -169,6 +191,7 @@ def _run_alone(settings: Settings, participants: list[str], *rest) -> int:
 def _run(
     settings: Settings,
     participants: list[str],
+    template: Template,
     opts: argparse.Namespace,
     plugin: str,
     plugin_args: dict,
@@ -187,7 +210,6 @@ def _run(
     from tumorreg_wf.cli.engines import make_engine
     from tumorreg_wf.cli.progress import Progress
     from tumorreg_wf.reports import write_citation
-    from tumorreg_wf.template import load_template
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
@@ -200,12 +222,10 @@ def _run(
     write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv))
     for participant, failure in failures.items():
         write_failure(crash_folder(settings.out_dir, participant, run_uuid), failure.reason)
-    methods, timings = 'Nothing was processed.', {}
+    methods, own_methods, timings = 'Nothing was processed.', {}, {}
     if anatomies:
-        template = load_template(settings.template, settings.work_dir / 'templates')
-        _check_spaces(settings, template.name)
         workflow = init_tumorreg_wf(settings, anatomies, template, run_uuid)
-        methods = workflow.visit_desc()
+        methods, own_methods = workflow.visit_desc(), _describe_each(workflow, anatomies)
     citation = write_citation(settings.out_dir, methods)
     if opts.boilerplate_only:
         console.say(f'Methods: {citation}')
@@ -233,18 +253,59 @@ def _run(
                 workflow.run(plugin=engine)
         except Exception as error:  # Nipype's, after it has tried all it could
             if progress.finished | progress.failed != {a.subject for a in anatomies}:
-                reason = str(error).strip().splitlines()[-1:]
-                console.error([f'{plugin} stopped early: {type(error).__name__} {reason}'])
+                reason = (str(error).strip().splitlines() or [''])[-1]
+                console.error([f'{plugin} stopped early: {type(error).__name__}: {reason}'])
                 console.detail(traceback.format_exc())
         for anatomy in anatomies:
             if anatomy.subject not in progress.finished:
                 failures.setdefault(anatomy.subject, NOT_FINISHED)
             elif lost := progress.find_lost(anatomy.subject):
                 failures[anatomy.subject] = Failure(f'{lost[0]}: stored, but gone again.')
+        _remove_stale(settings.out_dir, anatomies, progress)
+    if opts.reports_only:
+        for anatomy in anatomies:
+            if not _is_complete(settings.out_dir, anatomy):
+                failures.setdefault(anatomy.subject, NOT_FINISHED)
     failures = _write_reports(
-        settings, participants, run_uuid, timings, methods, failures, console
+        settings,
+        participants,
+        run_uuid,
+        timings,
+        own_methods,
+        failures,
+        console,
+        anew=opts.reports_only,
     )
     return tell(failures)
+
+
+def _describe_each(workflow, anatomies: list[Anatomy]) -> dict[str, str]:
+    """Methods in words, by participant: masks and images differ."""
+    from tumorreg_wf.workflows.base import workflow_name
+
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for anatomy in anatomies:
+        found[anatomy.subject][workflow.get_node(workflow_name(anatomy)).visit_desc()] = None
+    return {subject: ''.join(texts) for subject, texts in found.items()}
+
+
+def _remove_stale(out_dir: Path, anatomies: list[Anatomy], progress: Progress) -> None:
+    """Delete what only an earlier run with other masks wrote: nobody may take it for current."""
+    for anatomy in anatomies:
+        if anatomy.subject not in progress.finished:
+            continue
+        folder, stored = out_dir / f'sub-{anatomy.subject}', set(progress.stored[anatomy.subject])
+        for path in (
+            *folder.glob(f'figures/{anatomy.label}_desc-*'),
+            *folder.rglob(f'anat/{anatomy.label}_label-tumor_probseg.*'),
+        ):
+            if path not in stored:
+                path.unlink()
+
+
+def _is_complete(out_dir: Path, anatomy: Anatomy) -> bool:
+    """Whether a T1w has the tables that are written last."""
+    return any((out_dir / f'sub-{anatomy.subject}').rglob(f'{anatomy.label}_desc-qc_morph.tsv'))
 
 
 def _write_reports(
@@ -252,9 +313,11 @@ def _write_reports(
     participants: list[str],
     run_uuid: str,
     timings: Mapping[str, Mapping[str, float]],
-    methods: str,
+    methods: Mapping[str, str],
     known: dict[str, Failure],
     console: Console,
+    *,
+    anew: bool = False,
 ) -> dict[str, Failure]:
     """Write a report per participant; give those that failed, with the reason."""
     from tumorreg_wf.reports import generate_report
@@ -262,7 +325,10 @@ def _write_reports(
 
     failures = dict(known)
     for participant in participants:
-        crashes = sorted(crash_folder(settings.out_dir, participant, run_uuid).glob('crash-*'))
+        folder = crash_folder(settings.out_dir, participant, run_uuid)
+        if anew and known.get(participant) is NOT_FINISHED:  # it failed in an earlier run
+            folder = max(folder.parent.glob('*'), default=folder)
+        crashes = sorted(folder.glob('crash-*'))
         if crashes and known.get(participant) in (None, NOT_FINISHED):
             failures[participant] = read_crash(crashes[0])
         try:
@@ -272,7 +338,7 @@ def _write_reports(
                 run_uuid=run_uuid,
                 timings=timings.get(participant, {}),
                 errors=crashes,
-                methods_md=methods,
+                methods_md=methods.get(participant, 'Nothing was processed.'),
             )
             console.say(f'Report: {report}')
         except Exception as error:  # a report that fails must not hide the other subjects
@@ -288,14 +354,6 @@ def _warn_of_empty_masks(folder: Path, console: Console) -> None:
             console.warn(
                 f'{table.name.partition("_desc-")[0]}: no tumour was found and nothing replaced. '
                 'Look at the report; give a mask with -d if there is one.'
-            )
-
-
-def _check_spaces(settings: Settings, template_name: str) -> None:
-    for space in settings.output_spaces or ():
-        if space not in ('T1w', template_name):
-            raise TumorregError(
-                f'--output-spaces {space}: only T1w and the template ({template_name}) are known.'
             )
 
 

@@ -71,7 +71,7 @@ def get_parser() -> argparse.ArgumentParser:
         help='participants or label maps to leave out',
     )
     data.add_argument(
-        '--spacing', type=float, metavar='MM',
+        '--spacing', type=_more_than_0, metavar='MM',
         help='voxel edge (default: 1; BrainUNet: 4; TwoStageBrainUNet: 2)',
     )  # fmt: skip
 
@@ -90,12 +90,15 @@ def get_parser() -> argparse.ArgumentParser:
         + ' (default: the first)',
     )
     training.add_argument('--width', type=positive, metavar='N', help='channels, first level')
-    training.add_argument('--steps', type=int, metavar='N')
+    training.add_argument('--steps', type=_from_0, metavar='N')
     training.add_argument(
         '--batch', type=positive, metavar='N', help='slices, cubes or heads in a batch'
     )
     training.add_argument(
-        '--learning-rate', type=float, metavar='R', help='at first; falls along a half cosine'
+        '--learning-rate',
+        type=_more_than_0,
+        metavar='R',
+        help='at first; falls along a half cosine',
     )
     training.add_argument('--start-from', type=Path, metavar='W', help='weights to begin with')
     training.add_argument(
@@ -133,11 +136,27 @@ def get_parser() -> argparse.ArgumentParser:
         help='CPU threads (default: all cores); trainings repeat bit for bit with as many',
     )  # fmt: skip
     running.add_argument(
-        '--workers', type=int, metavar='N',
+        '--workers', type=_from_0, metavar='N',
         help='threads that prepare batches ahead (default: 0 on a CPU, one per core and '
         f'{MOST_WORKERS} at most for a GPU)',
     )  # fmt: skip
     return parser
+
+
+def _from_0(value: str) -> int:
+    if not value.isdecimal():
+        raise argparse.ArgumentTypeError(f'{value}: a whole number from 0 is needed')
+    return int(value)
+
+
+def _more_than_0(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1000:
+        raise argparse.ArgumentTypeError(f'{value}: a number above 0 is needed')
+    return number
 
 
 def check_options(opts: argparse.Namespace) -> None:

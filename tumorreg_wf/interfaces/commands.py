@@ -46,6 +46,8 @@ class CheckedCommand(CommandLine):
             if not PLAIN.fullmatch(path):
                 folder, name = os.path.split(path)
                 near = os.path.join(os.path.relpath(os.path.realpath(folder)), name)
+                if not PLAIN.fullmatch(near):
+                    near = shlex.quote(near)
                 line = line.replace(shlex.quote(path), near).replace(path, near)
         return line
 

@@ -270,22 +270,21 @@ def find_gaps(
 
     Returns
     -------
-    gaps : what is missing, and the patients and sessions it is missing for, in order.
+    gaps : what is missing, and the T1w or patients it is missing for, in order.
     """
-    done = {_labels(table) for table in tables}
+    prefixes = {table: table.name.removesuffix(f'{TUMOR}.tsv') for table in tables}
+    done = {prefix.removesuffix('_') for prefix in prefixes.values()}
     gaps: dict[str, list[str]] = {'no T1w in the dataset': [], 'no derivatives': []}
     for folder in sorted(bids_dir.glob('sub-*/'), key=lambda path: _natural(path.name)):
         if participants and folder.name[4:] not in participants:
             continue
         images = [*folder.glob('anat/*_T1w.nii*'), *folder.glob('ses-*/anat/*_T1w.nii*')]
-        labels = {_labels(image) for image in images if '_ce-' not in image.name}
         if sessions:
-            labels = {label for label in labels if label[1][4:] in sessions}
-        elif not labels:
+            images = [image for image in images if _labels(image)[1][4:] in sessions]
+        names = {image.name.partition('_T1w.')[0] for image in images if '_ce-' not in image.name}
+        if not names and not sessions:
             gaps['no T1w in the dataset'].append(folder.name)
-        gaps['no derivatives'] += ['_'.join(label) for label in sorted(labels - done)]
-    gaps['no derivatives'] = [name.removesuffix('_n/a') for name in gaps['no derivatives']]
-    prefixes = {table: table.name.removesuffix(f'{TUMOR}.tsv') for table in tables}
+        gaps['no derivatives'] += sorted(names - done)
     gaps[f'no table of quality ({QUALITY[1:]}.tsv)'] = [
         prefix
         for table, prefix in prefixes.items()

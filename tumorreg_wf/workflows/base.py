@@ -99,9 +99,12 @@ def init_anatomy_wf(
     conform_wf.inputs.inputnode.t1w = str(anatomy.t1w)
     if anatomy.brain_mask is not None:
         conform_wf.inputs.inputnode.brain_mask = str(anatomy.brain_mask)
-    whole_head = anatomy.skull_strip or anatomy.brain_mask is not None
+        workflow.__desc__ += 'The brain mask was given by the authors. '
+    # what lies outside of a mask is to stay
     bias_correction_wf = init_bias_correction_wf(
-        has_flair=has_flair, whole_head=whole_head, omp_nthreads=threads
+        has_flair=has_flair,
+        whole_head=anatomy.skull_strip or anatomy.brain_mask is not None,
+        omp_nthreads=threads,
     )
     inpainting_wf = init_inpainting_wf(
         dilation=settings.tumor_dilation,
@@ -130,6 +133,7 @@ def init_anatomy_wf(
 
     tumor = pe.Node(niu.IdentityInterface(fields=['mask', 'probseg']), name='tumor')
     if given is not None:
+        workflow.__desc__ += 'The tumour mask was given by the authors. '
         tumor_mask = pe.Node(ConformMask(in_file=str(given)), name='tumor_mask', mem_gb=0.5)
         workflow.connect([
             (conform_wf, tumor_mask, [('outputnode.t1w', 'reference')]),
@@ -201,8 +205,10 @@ def init_anatomy_wf(
         t1w=str(anatomy.t1w),
         template=template,
         std_outputs=spaces is None or template.name in spaces,
+        flair=str(anatomy.flair) if has_flair else None,
         user_mask=None if given is None else str(given),
-        skull_stripped=not whole_head,
+        brain_mask=None if anatomy.brain_mask is None else str(anatomy.brain_mask),
+        skull_stripped=not anatomy.whole_head,
     )
     reportlets_wf = init_reportlets_wf(
         out_dir=str(settings.out_dir),

@@ -27,7 +27,9 @@ BIDSIGNORE = ['*.html', 'logs/', 'sub-*/figures', 'sub-*/log', '*_xfm.*', '*_mor
 MORPH_COLUMNS = {
     'volume_mm3': {'Description': 'Volume of the tumour mask', 'Units': 'mm^3'},
     'hemisphere': {'Description': 'L, R, or B where the tumour lies on both sides'},
-    'midline_crossing': {'Description': 'Over 500 mm^3 of the tumour lie on either side'},
+    'midline_crossing': {
+        'Description': 'Over 500 mm^3 of one part of the tumour lie on either side'
+    },
     'n_components': {'Description': 'Separate parts (26-connected)'},
     'n_regions': {'Description': 'Atlas regions the tumour overlaps'},
 }
@@ -71,7 +73,9 @@ def init_derivatives_wf(
     t1w: str,
     template: Template,
     std_outputs: bool = True,
+    flair: str | None = None,
     user_mask: str | None = None,
+    brain_mask: str | None = None,
     skull_stripped: bool = True,
     name: str = 'derivatives_wf',
 ) -> Workflow:
@@ -84,7 +88,9 @@ def init_derivatives_wf(
     t1w : the T1w in the dataset; lends its BIDS entities.
     template : the template registered.
     std_outputs : whether to store images in template space.
+    flair : the FLAIR in the dataset, where there is one.
     user_mask : file of the tumour mask where the user gave one; then there is no probability.
+    brain_mask : file of the brain mask where the user gave one.
     skull_stripped : whether the T1w shows a brain alone.
     name : name of the workflow.
 
@@ -105,7 +111,8 @@ def init_derivatives_wf(
         Images in template space; only where ``std_outputs``.
     """
     raw = [_bids_uri(t1w, bids_dir)]
-    masked = [*raw, *([_bids_uri(user_mask, bids_dir)] if user_mask else [])]
+    seen = user_mask or flair  # what the tumour mask was made from besides the T1w
+    masked = [*raw, *([_bids_uri(seen, bids_dir)] if seen else [])]
     tpl, atlas = template.name, template.atlas_name
     lesion = {'Sources': masked, 'Type': 'Lesion', 'Manual': user_mask is not None}
     tumor = {'label': 'tumor', 'meta_dict': lesion}
@@ -122,7 +129,11 @@ def init_derivatives_wf(
         'brain_mask': {
             'desc': 'brain',
             'suffix': 'mask',
-            'meta_dict': {'Sources': raw, 'Type': 'Brain'},
+            'meta_dict': {
+                'Sources': [_bids_uri(brain_mask, bids_dir)] if brain_mask else raw,
+                'Type': 'Brain',
+                'Manual': brain_mask is not None,
+            },
         },
         'tumor_mask': {'suffix': 'mask', **tumor},
         'dilated_mask': {'desc': 'dilated', 'suffix': 'mask', **tumor},
