@@ -34,10 +34,13 @@ RUN python3 -m venv . \
     && find . -type d -name tests -prune -exec rm -r {} +
 COPY pyproject.toml setup.cfg src/
 COPY tumorreg_wf/__init__.py src/tumorreg_wf/
-RUN pip install -c constraints.txt ./src \
-    && rm -r src && find . -type d -name tests -prune -exec rm -r {} +
+# A link to src, which is empty so far: the other packages are installed anew only if their list changes.
+RUN pip install -c constraints.txt --editable ./src \
+    && find . -type d -name tests -prune -exec rm -r {} +
 COPY --from=ants /opt/ants /opt/ants
-RUN --mount=type=bind,target=/src,rw pip install --no-deps --force-reinstall /src
+# Not by a mount: Podman would take a layer of an earlier version for this one.
+COPY --chmod=755 tumorreg_wf src/tumorreg_wf
+RUN python3 -m compileall -q src
 LABEL org.opencontainers.image.title="tumorreg" \
       org.opencontainers.image.description="Atlas registration of brain MR images with tumours" \
       org.opencontainers.image.version="0.1.0" \
