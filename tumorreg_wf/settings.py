@@ -32,7 +32,7 @@ class Settings:
     brain_weights: Path | None = None
     segmentation_weights: Path | None = None
     inpainting_weights: Path | None = None
-    registration_target: str = 'recovered'
+    registration_target: str = 'recovered-masked'
     registration_settings: str = 'greedy'
     device: str = 'cpu'
     nprocs: int = 1

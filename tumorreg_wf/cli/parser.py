@@ -15,7 +15,7 @@ from tumorreg_wf.settings import Settings
 LEAST_MEMORY = 2
 
 REGISTRATION_ENGINES = ('greedy', 'syn')
-REGISTRATION_TARGETS = ('recovered', 'recovered-masked', 'original', 'masked')
+REGISTRATION_TARGETS = ('recovered-masked', 'recovered', 'original', 'masked')
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -112,9 +112,9 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--registration-target', choices=REGISTRATION_TARGETS, default=REGISTRATION_TARGETS[0],
-        help='what the template is registered to: recovered, the T1w with the tumour replaced '
-        '(default); original, the T1w as it is; masked, the same with the dilated tumour left '
-        'out of the metric; recovered-masked, both',
+        help='what the template is registered to: recovered-masked, the T1w with the tumour '
+        'replaced, where it was left out of the metric (default); recovered, all of it; original, '
+        'the T1w as it is; masked, the same with the dilated tumour left out of the metric',
     )  # fmt: skip
     how.add_argument(
         '--random-seed', type=positive, metavar='SEED',

@@ -32,8 +32,8 @@ class Target(NamedTuple):
 
 #: By the names that ``--registration-target`` knows.
 TARGETS = {
-    'recovered': Target(recovered=True, masked=False),
     'recovered-masked': Target(recovered=True, masked=True),
+    'recovered': Target(recovered=True, masked=False),
     'original': Target(recovered=False, masked=False),
     'masked': Target(recovered=False, masked=True),
 }
