@@ -1,5 +1,6 @@
 """The whole run on ellipsoid brains, and what it says to wrong use."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tumorreg_wf.cli.run import main
 from tumorreg_wf.weights import PACKAGED
 
 
@@ -248,6 +250,16 @@ def test_wrong_use(bids_phantom, tmp_path):
         2,
         'safetensors',
     )
+
+
+def test_no_room_for_the_template(bids_phantom, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'atlas.nii.gz')
+
+    monkeypatch.setattr('tumorreg_wf.template.load_template', fail)
+    arguments = bids_phantom, tmp_path / 'out', 'participant', '-w', tmp_path / 'work'
+    assert main([*map(str, arguments), '--device', 'cpu']) == 1
+    assert 'error: atlas.nii.gz: No space left on device.' in capsys.readouterr().err
 
 
 def test_no_t1w(tmp_path):

@@ -206,8 +206,8 @@ SAME_VOXELS = [name for name in ROWS if ROWS[name].zooms == ROWS['flairRAS'].zoo
 def test_the_same_result(read, name, capsys):
     """Every output in native space, voxel by voxel, with that of the reference orientation.
 
-    N4 and a sloppy registration at 2 mm differ a little with the order in which voxels are stored:
-    what comes from the registration need agree less than masks.
+    A sloppy registration differs a little where images are turned or rounded: what comes from it
+    need agree less than masks.
     """
     reference = REFERENCES[ROWS[name].shown]
     words, wrong = [], []

@@ -55,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = get_parser()
     opts = parser.parse_args(argv)
+    code = WRONG_ARGUMENTS
     try:
         if opts.analysis_level == 'group':
             group = (
@@ -74,15 +75,12 @@ def main(argv: list[str] | None = None) -> int:
             participants = _check_arguments(settings, opts)
             template = _find_template(settings)
             run = partial(_run_alone, settings, participants, template, opts, plugin, plugin_args)
-    except TumorregError as error:
-        print(f'tumorreg: error: {error}', file=sys.stderr)
-        return WRONG_ARGUMENTS
-    try:
+        code = FAILED
         with stopped_by_sigterm():
             return run()
     except TumorregError as error:
         print(f'tumorreg: error: {error}', file=sys.stderr)
-        return FAILED
+        return code
     except OSError as error:  # a full disk, or one that went away
         print(f'tumorreg: error: {describe_error(error)}.', file=sys.stderr)
         return FAILED
