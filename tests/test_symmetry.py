@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tumorreg_wf.symmetry import fit_mirror, mirror
+from tumorreg_wf.symmetry import fit_mirror, from_corner, mirror, transform, upright
 
 SHAPE = (60, 72, 56)
 
@@ -58,3 +58,22 @@ def test_too_little_to_fit(known):
     inside[10 : 10 + known, 10, 10] = True
     matrix = fit_mirror(inside.astype(np.float32), inside)
     np.testing.assert_allclose(matrix[:3, :3], np.diag([-1, 1, 1]), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ('yaw', 'roll', 'shift'), [(0, 0, 0), (0.1, 0, 0), (0, -0.15, 2), (0.12, 0.1, -3)]
+)
+def test_upright_the_midline_is_in_the_middle(yaw, roll, shift):
+    volume, inside, _ = brain(yaw, roll, shift)
+    size = (64, 80, 48)
+    matrix = upright(volume, inside) @ from_corner(size)
+    assert np.linalg.det(matrix) == pytest.approx(1)
+    seen = transform(volume, matrix, size)
+    both = (seen > 0) & (seen[::-1] > 0)
+    assert np.corrcoef(seen[both], seen[::-1][both])[0, 1] > 0.85
+    where = np.argwhere(seen > 0)
+    np.testing.assert_allclose(
+        (where.min(0) + where.max(0)) / 2, (np.array(size) - 1) / 2, atol=1.5
+    )
+    back = transform(seen, np.linalg.inv(matrix), SHAPE)
+    assert np.corrcoef(back[inside], volume[inside])[0, 1] > 0.9

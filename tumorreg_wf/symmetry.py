@@ -1,6 +1,8 @@
-"""The mirror image of a brain about its own mid-sagittal plane."""
+"""A brain's own mid-sagittal plane: mirrored about it, or upright with it in the middle."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -59,6 +61,47 @@ def _reflection(parameters: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return matrix
 
 
+def upright(volume: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Turn and shift a brain so that its mid-sagittal plane is upright and in the middle.
+
+    Parameters
+    ----------
+    volume, brain : as ``volume`` and ``known`` of :func:`fit_mirror`, a tumour and all; not
+        empty.
+
+    Returns
+    -------
+    matrix : (4, 4), maps voxels counted from the brain's middle to voxels of the volume.
+    """
+    reflection = fit_mirror(volume, brain)
+    values, axes = np.linalg.eigh(reflection[:3, :3])
+    normal = axes[:, 0] * np.sign(axes[0, 0])  # of the eigenvalue -1
+    along = np.cross([1.0, 0, 0], normal)  # the least turn that brings axis 0 to the normal
+    cross = np.cross(np.eye(3), along)
+    turn = np.eye(3) + cross + cross @ cross / (1 + normal[0])
+    turned = np.argwhere(brain) @ turn
+    middle = turn @ ((turned.min(0) + turned.max(0)) / 2)
+    middle = (middle + reflection[:3, :3] @ middle + reflection[:3, 3]) / 2  # onto the plane
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = turn, middle
+    return matrix
+
+
+def from_corner(size: Sequence[int]) -> np.ndarray:
+    """Map (4, 4) from the voxels of a grid to voxels counted from its middle."""
+    matrix = np.eye(4)
+    matrix[:3, 3] = (1 - np.array(size)) / 2
+    return matrix
+
+
+def transform(volume: np.ndarray, matrix: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Read a volume (X, Y, Z), linearly, where a matrix maps the voxels of a grid of some size.
+
+    Beyond the volume it is 0.
+    """
+    return ndimage.affine_transform(volume, matrix[:3, :3], matrix[:3, 3], tuple(size), order=1)
+
+
 def mirror(volume: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Mirror a volume (X, Y, Z) by a matrix of :func:`fit_mirror`; 0 beyond the grid."""
-    return ndimage.affine_transform(volume, matrix[:3, :3], matrix[:3, 3], order=1)
+    return transform(volume, matrix, volume.shape)

@@ -8,13 +8,13 @@ from torch import nn
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import resample
-from tumorreg_wf.models.brain_unet import BrainUNet, TwoStageBrainUNet
 from tumorreg_wf.models.extraction import (
     extract_brain,
     largest_part,
     require_brain,
     scale_intensity,
 )
+from tumorreg_wf.models.unet3d import BrainUNet, TwoStageBrainUNet
 
 
 class Bright(nn.Module):

@@ -4,9 +4,11 @@ import nibabel as nb
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
+from scipy.special import expit, logit
 from torch import nn
 
-from tumorreg_wf.images import dilate_mask, voxel_spacing
+from tumorreg_wf.images import dilate_mask, resample, voxel_spacing
 from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.models.inference import (
     ARCHITECTURES,
@@ -20,7 +22,8 @@ from tumorreg_wf.models.inference import (
     tumor_parts,
 )
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
-from tumorreg_wf.models.unet import SlabUNet, UNet
+from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
+from tumorreg_wf.models.unet3d import MirrorUNet
 from tumorreg_wf.weights import read_weights
 
 ORIENTATIONS = ['RAS', 'LAS', 'LPS', 'PIR']
@@ -71,7 +74,7 @@ def pconv(request):
 class Bright(nn.Module):
     """Calls tumour what is bright in FLAIR."""
 
-    offsets = (0,)
+    dimensions, offsets = 2, (0,)
 
     def forward(self, x):
         return 20 * (x[:, 1:] - 2)
@@ -162,7 +165,7 @@ class TestSegment:
         t1w = array(patient['t1w'])
 
         class Echo(nn.Module):
-            offsets = (0,)
+            dimensions, offsets = 2, (0,)
 
             def forward(self, x):
                 assert x.shape[-2] % 32 == 0 and x.shape[-1] % 32 == 0
@@ -182,7 +185,7 @@ class TestSegment:
         monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [(1.0, False), (1.0, True)])
 
         class Ramp(nn.Module):
-            offsets = (0,)
+            dimensions, offsets = 2, (0,)
 
             def forward(self, x):
                 return x[:, :1] * torch.linspace(0, 1, x.shape[2])[:, None]
@@ -224,7 +227,7 @@ class TestSegment:
         seen = []
 
         class Watching(nn.Module):
-            offsets = (-4, 0, 2)
+            dimensions, offsets = 2, (-4, 0, 2)
 
             def forward(self, x):
                 seen.append(x)
@@ -238,6 +241,56 @@ class TestSegment:
         torch.testing.assert_close(above[:-1], here[1:])
         assert not below[:2].any() and not above[-1].any() and here.any()
         torch.testing.assert_close(straight[:, 3:], 2 * straight[:, :3])
+
+    def test_a_brain_is_shown_upright_and_its_tumor_found_where_it_is(self, patient, turned):
+        """Turned by 12 degrees about the long axis, off the middle."""
+        seen = []
+
+        class Bright3D(MirrorUNet):
+            def forward(self, x):
+                seen.append(x)
+                return 20 * (x[:, 1:] - 2)
+
+        turn = nb.affines.from_matvec(Rotation.from_euler('z', 12, degrees=True).as_matrix())
+        there = nb.Nifti1Image(np.zeros((56, 60, 50)), turn @ patient['t1w'].affine)
+        images = {
+            key: resample(image, there, order=0 if key in ('brain', 'tumor') else 1)
+            for key, image in patient.items()
+        }
+        probability, mask = segment(
+            Bright3D(), images['t1w'], images['flair'], images['brain'], spacing=2
+        )
+        assert dice(mask, array(images['tumor']) > 0) > 0.8
+        assert not probability[array(images['brain']) == 0].any()
+        one, mirrored = seen
+        assert one.shape == (1, 2, 80, 96, 80)
+        assert torch.equal(one.flip(2), mirrored)
+        inside = (one[:, :1] != 0).numpy()
+        assert dice(inside, inside[:, :, ::-1]) > 0.95
+
+    def test_a_brain_larger_than_the_field_of_view(self, patient, monkeypatch):
+        monkeypatch.setattr(MirrorUNet, 'field_of_view', (32, 32, 32))
+        monkeypatch.setattr(MirrorUNet, 'forward', lambda self, x: 20 * (x[:, 1:] - 2))
+        images = [patient[key] for key in ('t1w', 'flair', 'brain')]
+        _, mask = segment(MirrorUNet(width=2), *images, spacing=2)
+        assert dice(mask, array(patient['tumor']) > 0) > 0.85
+
+    @pytest.mark.parametrize('with_flair', [True, False])
+    def test_an_ensemble_is_the_mean_of_its_members(self, patient, with_flair):
+        torch.manual_seed(0)
+        kinds = [{'network': 'SlabUNet'}, {'network': 'UNet', 'needs_flair': True}]
+        kinds += [{'network': 'MirrorUNet'}]
+        ensemble = UNetEnsemble([{'width': 4, 'levels': 2, **kind} for kind in kinds]).eval()
+        flair = patient['flair'] if with_flair else None
+        images = patient['t1w'], flair, patient['brain']
+        together, _ = segment(ensemble, *images, spacing=2)
+        members = [ensemble.members[k] for k in ([0, 1, 2] if with_flair else [0, 2])]
+        alone = [segment(member, *images, spacing=2)[0] for member in members]
+        inside = together > 0
+        # smoothing over slices comes after the mean of logits
+        assert np.ptp([one[inside].mean() for one in alone]) > 0.01
+        expected = expit(np.mean([logit(np.clip(one[inside], 1e-6, 1)) for one in alone], 0))
+        assert np.quantile(np.abs(together[inside] - expected), 0.95) < 0.015
 
     def test_specks_are_no_tumor(self, patient):
         flair = np.zeros(patient['t1w'].shape)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
+from tumorreg_wf.models.unet3d import MirrorUNet
 
 
 @pytest.fixture
@@ -84,17 +85,56 @@ class TestSlabs:
         network.train()(torch.randn(4, 10, 16, 16)).square().sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
-    @torch.no_grad()
-    def test_an_ensemble_is_the_mean_of_its_members(self):
+
+class TestMirrorUNet:
+    @pytest.fixture
+    def network(self):
         torch.manual_seed(0)
-        config = {'width': 4, 'levels': 2}
-        kinds = [{'network': 'SlabUNet'}, {'network': 'UNet', 'needs_flair': True}]
-        ensemble = UNetEnsemble([config | kind for kind in kinds]).eval()
-        slabs = torch.randn(2, 10, 16, 16)
-        slabs[1, 5:] = 0  # no FLAIR
-        one = ensemble.members[0](slabs)
-        other = ensemble.members[1](slabs[:, [2, 7]])  # sees the middle slices alone
-        assert (one - other).abs().max() > 1e-3
-        torch.testing.assert_close(ensemble(slabs)[0], (one + other)[0] / 2)
-        torch.testing.assert_close(ensemble(slabs)[1], one[1])
-        assert ensemble.offsets == SlabUNet().offsets
+        return MirrorUNet(width=4, levels=2).eval()
+
+    @torch.no_grad()
+    @pytest.mark.parametrize('size', [(8, 16, 8), (16, 24, 32)])
+    def test_one_logit_a_voxel(self, network, size):
+        out = network(torch.randn(2, 2, *size))
+        assert out.shape == (2, 1, *size)
+        assert len(out[0, 0, 4:6, 4:6, 4:6].unique()) == 8
+
+    @torch.no_grad()
+    def test_the_other_hemisphere_is_seen(self):
+        """Norms see everything a little; the mirrored voxel counts for much more."""
+        torch.manual_seed(0)
+        network = MirrorUNet(width=4, levels=0).eval()
+        image = torch.randn(1, 2, 64, 16, 16)
+        expected = network(image)[0, 0, 4, 8, 8]
+        changes = []
+        for x in (59, 40):  # across the middle from 4, and elsewhere
+            changed = image.clone()
+            changed[:, :, x, 7:10, 7:10] += 5
+            changes.append(float((network(changed)[0, 0, 4, 8, 8] - expected).abs()))
+        assert changes[0] > 3 * changes[1]
+
+    def test_every_parameter_learns(self, network):
+        network.train()(torch.randn(1, 2, 16, 16, 16)).square().sum().backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+    @pytest.mark.parametrize(
+        ('spacing', 'least', 'size'),
+        [
+            (2.0, (0, 0, 0), (80, 96, 80)),
+            (2.0, (81, 90, 97), (96, 96, 112)),
+            (1.0, (0, 0, 0), (160, 192, 160)),
+            (3.0, (0, 0, 0), (64, 64, 64)),
+        ],
+    )
+    def test_a_brain_fits_in(self, spacing, least, size):
+        assert MirrorUNet(width=2).size(spacing, least) == size
+
+
+def test_members_of_an_ensemble():
+    kinds = [{'network': 'SlabUNet'}, {'network': 'UNet', 'needs_flair': True}]
+    kinds += [{'network': 'MirrorUNet'}]
+    ensemble = UNetEnsemble([{'width': 4, 'levels': 2, **kind} for kind in kinds])
+    slab, unet, mirror = ensemble.members
+    assert [type(one) for one in ensemble.members] == [SlabUNet, UNet, MirrorUNet]
+    assert ensemble.asked(with_flair=True) == [slab, unet, mirror]
+    assert ensemble.asked(with_flair=False) == [slab, mirror]

@@ -153,9 +153,9 @@ class TestCubes:
         volume = np.random.default_rng(0).random((20, 24, 18))
         matrix = np.eye(4)
         matrix[:3, 3] = (3, -2, 5)
-        (found,) = sample([volume], matrix, 12)
-        expected = np.zeros((12, 12, 12))
-        expected[:, 2:, :] = volume[3:15, :10, 5:17]
+        (found,) = sample([volume], matrix, (12, 10, 12))
+        expected = np.zeros((12, 10, 12))
+        expected[:, 2:, :] = volume[3:15, :8, 5:17]
         np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
     @pytest.mark.parametrize('seed', range(8))
@@ -163,11 +163,15 @@ class TestCubes:
         shape = (30, 36, 28)
         ramps = [*np.indices(shape).astype(float), np.ones(shape)]
         matrix = random_matrix(
-            np.array([16, 20, 12]), 16, np.random.default_rng(seed), jitter=3, turn=40
+            np.array([16, 20, 12]),
+            (16, 14, 18),
+            np.random.default_rng(seed),
+            jitter=3,
+            turn=40,
         )
-        *found, inside = sample(ramps, matrix, 16).numpy()
-        voxels = np.indices((16, 16, 16)).reshape(3, -1)
-        expected = (matrix[:3, :3] @ voxels + matrix[:3, 3:]).reshape(3, 16, 16, 16)
+        *found, inside = sample(ramps, matrix, (16, 14, 18)).numpy()
+        voxels = np.indices((16, 14, 18)).reshape(3, -1)
+        expected = (matrix[:3, :3] @ voxels + matrix[:3, 3:]).reshape(3, 16, 14, 18)
         sure = inside > 0.9999
         assert sure.mean() > 0.3
         np.testing.assert_allclose(np.stack(found)[:, sure], expected[:, sure], atol=2e-3)
@@ -175,18 +179,26 @@ class TestCubes:
     def test_a_cube_beyond_the_volume_is_empty(self):
         matrix = np.eye(4)
         matrix[:3, 3] = 100
-        assert not sample([np.ones((10, 10, 10))], matrix, 8).any()
+        assert not sample([np.ones((10, 10, 10))], matrix, (8, 8, 8)).any()
 
     @pytest.mark.parametrize('seed', range(5))
     def test_the_centre_stays_within_the_jitter(self, seed):
         centre = np.array([30.0, 40, 50])
-        matrix = random_matrix(centre, 17, np.random.default_rng(seed), jitter=4)
-        middle = matrix @ [8, 8, 8, 1]
+        matrix = random_matrix(centre, (17, 9, 17), np.random.default_rng(seed), jitter=4)
+        middle = matrix @ [8, 4, 8, 1]
         assert 0 < np.abs(middle[:3] - centre).max() <= 4
+
+    def test_turns_are_limited_axis_by_axis(self):
+        for seed in range(20):
+            matrix = random_matrix(
+                np.zeros(3), (9, 9, 9), np.random.default_rng(seed), jitter=0, turn=(20, 0, 0)
+            )
+            np.testing.assert_allclose(matrix[0, 1:3], 0, atol=1e-9)
+            np.testing.assert_allclose(matrix[1:3, 0], 0, atol=1e-9)
 
     def test_sizes_and_both_sides(self):
         matrices = [
-            random_matrix(np.zeros(3), 9, np.random.default_rng(seed), jitter=0, scale=2)
+            random_matrix(np.zeros(3), (9, 9, 9), np.random.default_rng(seed), jitter=0, scale=2)
             for seed in range(40)
         ]
         lengths = np.array([np.linalg.norm(matrix[:3, :3], axis=0) for matrix in matrices])

@@ -6,7 +6,12 @@ import torch
 from scipy import ndimage
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.training.batches import InpaintingCubes, InpaintingSlices, SegmentationSlabs
+from tumorreg_wf.training.batches import (
+    InpaintingCubes,
+    InpaintingSlices,
+    SegmentationSlabs,
+    SegmentationVolumes,
+)
 from tumorreg_wf.training.datasets import Case, make_case
 
 
@@ -121,6 +126,47 @@ class TestSegmentationSlabs:
                 assert means[0] < means[1] < means[2]
 
 
+class TestSegmentationVolumes:
+    @pytest.fixture
+    def plain(self, monkeypatch):
+        """Nothing but the view is random."""
+        for name, value in (
+            ('GRAFTED', 0),
+            ('FADED', 0),
+            ('WITHOUT_FLAIR', 0),
+            ('WITHOUT_T1W', 0),
+        ):
+            monkeypatch.setattr(f'tumorreg_wf.training.batches.{name}', value)
+        monkeypatch.setattr(
+            'tumorreg_wf.training.batches.augment', lambda channel, brain, rng: channel
+        )
+
+    def test_whole_brains_upright(self, patient, plain):
+        batches = SegmentationVolumes([([patient], 1)], size=(80, 96, 80), batch=8)
+        images, targets = batches(np.random.default_rng(0))
+        assert images.shape == (8, 2, 80, 96, 80) and targets.shape == (8, 1, 80, 96, 80)
+        brain = (images[:, 0] != 0).float()
+        volumes = brain.sum((1, 2, 3)) / patient.brain.sum()
+        assert (volumes > np.exp(-0.45)).all() and (volumes < np.exp(0.45)).all()
+        overlap = (brain * brain.flip(1)).sum((1, 2, 3)) / brain.sum((1, 2, 3))
+        assert overlap.median() > 0.9
+        for image, (target,) in zip(images, targets):
+            tumor = target > 0
+            assert 0.5 < tumor.sum() / patient.tumor.sum() < 2
+            assert image[1][tumor].mean() > image[1][(image[0] != 0) & ~tumor].mean() + 1
+
+    def test_tumors_on_both_sides(self, patient, plain):
+        batches = SegmentationVolumes([([patient], 1)], size=(80, 96, 80), batch=12)
+        _, targets = batches(np.random.default_rng(0))
+        left = targets[:, 0, :40].sum((1, 2, 3)) > targets[:, 0, 40:].sum((1, 2, 3))
+        assert 1 < left.sum() < 11
+
+    def test_the_generator_decides(self, patient):
+        batches = SegmentationVolumes([([patient], 1)], size=(80, 96, 80), batch=1)
+        one, again, other = (batches(np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+        assert torch.equal(one, again) and not torch.equal(one, other)
+
+
 class TestInpaintingSlices:
     def draw(self, cases, shapes, seed=0):
         batches = InpaintingSlices(cases, shapes, spacing=2.0, size=(64, 48), batch=24)
@@ -177,7 +223,7 @@ class TestInpaintingSlices:
 
 class TestInpaintingCubes:
     def draw(self, cases, shapes, seed=0):
-        cubes = InpaintingCubes(cases, shapes, spacing=2.0, size=40, batch=6)
+        cubes = InpaintingCubes(cases, shapes, spacing=2.0, size=(40, 40, 40), batch=6)
         return cubes(np.random.default_rng(seed))
 
     def test_holes_are_inside_the_brain(self, healthy, patient):

@@ -7,7 +7,7 @@ import torch
 from scipy import ndimage
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.models.brain_unet import BrainUNet
+from tumorreg_wf.models.unet3d import BrainUNet
 from tumorreg_wf.training import head_images, heads
 from tumorreg_wf.training.head_images import HeadBatches, Mixture, draw_head, times_finer
 from tumorreg_wf.training.heads import (

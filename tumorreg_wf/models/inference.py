@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save
 from scipy import ndimage
+from scipy.special import expit
 from skimage.filters import apply_hysteresis_threshold
 from torch import nn
 
@@ -24,11 +25,11 @@ from tumorreg_wf.images import (
     voxel_spacing,
 )
 from tumorreg_wf.intensity import normalize, reference_quantiles
-from tumorreg_wf.models.brain_unet import BrainUNet, TwoStageBrainUNet
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
 from tumorreg_wf.models.seam import close_seam
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
-from tumorreg_wf.symmetry import fit_mirror, mirror
+from tumorreg_wf.models.unet3d import BrainUNet, MirrorUNet, TwoStageBrainUNet
+from tumorreg_wf.symmetry import fit_mirror, from_corner, mirror, transform, upright
 from tumorreg_wf.weights import Weights
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -36,6 +37,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     for network in (
         UNet,
         SlabUNet,
+        MirrorUNet,
         UNetEnsemble,
         PConvNet,
         PConvUNet3D,
@@ -56,6 +58,9 @@ BATCH = 8
 #: How slices are shown to a network: in-plane zoom, and whether left and right are exchanged. The
 #: mean over all is surer than any one.
 VIEWS = ((1.0, False), (1.0, True), (0.87, False), (1.15, True))
+
+#: Logit of tumour beyond what a network sees.
+NOWHERE = -10.0
 
 #: Pieces of tumour smaller than this are taken for noise, mm^3.
 SMALLEST_TUMOR = 500.0
@@ -83,7 +88,9 @@ def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
             f'{weights.path}: these weights do not fit the network {weights.architecture} of this '
             'version. Train them again, or use the version they were trained with.'
         ) from None
-    return network.to(device, memory_format=MEMORY_FORMATS[network.dimensions]).eval()
+    for part in getattr(network, 'members', [network]):
+        part.to(device, memory_format=MEMORY_FORMATS[part.dimensions])
+    return network.eval()
 
 
 def save_network(network: nn.Module, path: str | Path, *, name: str, task: str, **facts) -> None:
@@ -121,7 +128,8 @@ def segment(
     Parameters
     ----------
     network : maps slices and their neighbours at its ``offsets`` (mm), (N, 2 K, H, W), to
-        logits (N, 1, H, W).
+        logits (N, 1, H, W); or, of 3 ``dimensions``, upright brains (N, 2, X, Y, Z) to logits
+        (N, 1, X, Y, Z); or a :class:`~tumorreg_wf.models.unet.UNetEnsemble` of such.
     t1w, flair : normalised images (:func:`tumorreg_wf.intensity.normalize`) on one grid of any
         orientation and voxel size; ``flair`` may be None.
     brain : brain mask on the same grid.
@@ -143,21 +151,54 @@ def segment(
     # resampled T1w is 0 outside the brain, and only there all over
     box = bounding_box(channels[0] != 0)
     volume = np.stack([channel[box] for channel in channels])
+    asked = [network]
+    if isinstance(network, UNetEnsemble):
+        asked = network.asked(with_flair=bool(volume[1].any()))
+    finders = {2: _find_in_slices, 3: _find_in_volume}
+    logits = np.mean(
+        [finders[one.dimensions](one, volume, spacing, device) for one in asked], axis=0
+    )
     probability = np.zeros(grid_t1w.shape, np.float32)
-    offsets = np.rint(np.array(network.offsets) / spacing).astype(int)
-    slabs = np.stack([neighbours(volume, k, offsets) for k in range(volume.shape[-1])])
-    slabs = torch.from_numpy(slabs.reshape(len(slabs), -1, *volume.shape[1:3]))
-    views = torch.stack([_run_view(network, slabs, *view, device) for view in VIEWS])
-    found = torch.sigmoid(views.mean(0)[:, 0])
+    found = expit(logits)
     # tumours are smooth from slice to slice
-    padded = torch.cat([found[:1], found, found[-1:]])
-    found = 0.25 * padded[:-2] + 0.5 * found + 0.25 * padded[2:]
-    probability[box] = np.moveaxis(found.numpy(), 0, -1)
+    padded = np.concatenate([found[..., :1], found, found[..., -1:]], axis=-1)
+    probability[box] = 0.25 * padded[..., :-2] + 0.5 * found + 0.25 * padded[..., 2:]
 
     native = resample(nb.Nifti1Image(probability, grid_t1w.affine), t1w, order=1)
     inside = np.asanyarray(brain.dataobj) > 0
     probability = np.clip(native.get_fdata(dtype=np.float32), 0, 1) * inside
     return probability, tumor_parts(probability, voxel_spacing(t1w))
+
+
+def _find_in_slices(
+    network: nn.Module, volume: np.ndarray, spacing: float, device: str
+) -> np.ndarray:
+    """Logits (X, Y, Z) of images (2, X, Y, Z): every axial slice in :data:`VIEWS`."""
+    offsets = np.rint(np.array(network.offsets) / spacing).astype(int)
+    slabs = np.stack([neighbours(volume, k, offsets) for k in range(volume.shape[-1])])
+    stacked = torch.from_numpy(slabs.reshape(len(slabs), -1, *volume.shape[1:3]))
+    views = torch.stack([_run_view(network, stacked, *view, device) for view in VIEWS])
+    return np.moveaxis(views.mean(0)[:, 0].numpy(), 0, -1)
+
+
+def _find_in_volume(
+    network: nn.Module, volume: np.ndarray, spacing: float, device: str
+) -> np.ndarray:
+    """Logits (X, Y, Z) of images (2, X, Y, Z): the brain upright, as it is and mirrored."""
+    brain = volume[0] != 0
+    if not brain.any():
+        return np.full(brain.shape, NOWHERE, np.float32)
+    matrix = upright(volume[0], brain)
+    places = np.argwhere(brain) @ np.linalg.inv(matrix[:3, :3]).T
+    places += np.linalg.inv(matrix)[:3, 3]
+    size = network.size(spacing, 2 * np.abs(places).max(0) + 1)
+    matrix = matrix @ from_corner(size)
+    seen = np.stack([transform(channel, matrix, size) for channel in volume])
+    batch = torch.from_numpy(seen)[None].to(device).contiguous(memory_format=MEMORY_FORMATS[3])
+    with torch.inference_mode():
+        logits = (network(batch) + network(batch.flip(2)).flip(2))[0, 0] / 2
+    found = transform(logits.cpu().numpy() - NOWHERE, np.linalg.inv(matrix), brain.shape)
+    return found + NOWHERE
 
 
 def neighbours(volume: np.ndarray, k: int, offsets: np.ndarray) -> np.ndarray:

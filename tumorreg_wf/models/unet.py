@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tumorreg_wf.models.folding import fold, unfold
+from tumorreg_wf.models.unet3d import MirrorUNet
 
 
 class ConvBlock(nn.Sequential):
@@ -121,35 +122,27 @@ class SlabUNet(nn.Module):
 
 
 class UNetEnsemble(nn.Module):
-    """Several networks of this module, trained apart, whose logits are averaged.
+    """Several networks that find tumours, trained apart, whose logits are averaged.
 
     Parameters
     ----------
     members : the ``network`` of each by name, and its keyword arguments; one that
-        ``needs_flair`` is not asked about slabs without. The first needs none, and sees all the
-        slices that any other does.
+        ``needs_flair`` is not asked about a brain without. The first needs none.
     """
-
-    dimensions = 2
 
     def __init__(self, members: Sequence[dict]) -> None:
         super().__init__()
-        kinds: dict[str, type[nn.Module]] = {'UNet': UNet, 'SlabUNet': SlabUNet}
+        kinds: dict[str, type[nn.Module]] = {
+            kind.__name__: kind for kind in (UNet, SlabUNet, MirrorUNet)
+        }
         configs = [dict(member) for member in members]
         self.needs_flair = [config.pop('needs_flair', False) for config in configs]
         self.members = nn.ModuleList(kinds[config.pop('network')](**config) for config in configs)
-        self.offsets = self.members[0].offsets
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map slabs (N, 2 K, H, W) to mean logits (N, 1, H, W)."""
-        x = x.unflatten(1, (2, len(self.offsets)))
-        with_flair = x[:, 1].flatten(1).any(1)
-        total = torch.zeros_like(x[:, 0, :1])
-        count = torch.zeros_like(total)
-        for member, needs_flair in zip(self.members, self.needs_flair, strict=True):
-            asked = with_flair if needs_flair else torch.ones_like(with_flair)
-            if asked.any():
-                seen = [self.offsets.index(offset) for offset in member.offsets]
-                total[asked] += member(x[asked][:, :, seen].flatten(1, 2))
-                count[asked] += 1
-        return total / count
+    def asked(self, *, with_flair: bool) -> list[nn.Module]:
+        """The members that are asked about a brain with a FLAIR, or without."""
+        return [
+            member
+            for member, needs_flair in zip(self.members, self.needs_flair, strict=True)
+            if with_flair or not needs_flair
+        ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tumorreg_wf.symmetry import from_corner
+
 
 def random_affine(
     stack: np.ndarray,
     centre: np.ndarray | None,
-    size: tuple[int, int],
+    size: Sequence[int],
     rng: np.random.Generator,
     turn: float = 15,
 ) -> Tensor:
@@ -52,25 +56,25 @@ def random_affine(
 
 def random_matrix(
     centre: np.ndarray,
-    size: int,
+    size: Sequence[int],
     rng: np.random.Generator,
     *,
-    jitter: float,
-    turn: float = 15,
+    jitter: float | Sequence[float],
+    turn: float | Sequence[float] = 15,
     scale: float = 1.0,
 ) -> np.ndarray:
-    """Map (4, 4) from the voxels of a cube to those of a volume: turned, scaled, mirrored.
+    """Map (4, 4) from the voxels of a grid to those of a volume: turned, scaled, mirrored.
 
     Parameters
     ----------
-    centre : voxel of the volume about which the cube lies.
-    size : edge of the cube, voxels.
-    jitter : largest distance of the cube's middle from ``centre`` along each axis, voxels.
+    centre : voxel of the volume about which the grid lies.
+    size : of the grid, voxels.
+    jitter : largest distance of the grid's middle from ``centre`` along each axis, voxels.
     turn : largest rotation about each axis, degrees.
-    scale : voxels of the volume per voxel of the cube, before 15 % of chance.
+    scale : voxels of the volume per voxel of the grid, before 15 % of chance.
     """
     matrix = np.eye(4)
-    for axis, angle in enumerate(np.deg2rad(rng.uniform(-turn, turn, 3))):
+    for axis, angle in enumerate(np.deg2rad(rng.uniform(-1, 1, 3) * turn)):
         i, j = (axis + 1) % 3, (axis + 2) % 3
         rotation = np.eye(4)
         rotation[[i, i, j, j], [i, j, i, j]] = (
@@ -81,24 +85,24 @@ def random_matrix(
     if rng.random() < 0.5:
         scales[0] *= -1  # left and right
     matrix[:3, :3] *= scales
-    middle = np.full(3, (size - 1) / 2)
-    matrix[:3, 3] = centre + rng.uniform(-jitter, jitter, 3) - matrix[:3, :3] @ middle
-    return matrix
+    matrix[:3, 3] = centre + rng.uniform(-1, 1, 3) * jitter
+    return matrix @ from_corner(size)
 
 
-def sample(volumes: list[np.ndarray], matrix: np.ndarray, size: int) -> Tensor:
-    """Read volumes (X, Y, Z) at the voxels of a cube, linearly; 0 beyond them.
+def sample(volumes: list[np.ndarray], matrix: np.ndarray, size: Sequence[int]) -> Tensor:
+    """Read volumes (X, Y, Z) at the voxels of a grid, linearly; 0 beyond them.
 
     Parameters
     ----------
-    matrix : (4, 4), maps voxels of the cube to voxels of the volumes.
+    matrix : (4, 4), maps voxels of the grid to voxels of the volumes.
 
     Returns
     -------
-    cubes : float32 (C, S, S, S).
+    found : float32 (C, *size).
     """
     shape = np.array(volumes[0].shape)
-    corners = np.stack(np.meshgrid(*[[0, size - 1]] * 3, indexing='ij')).reshape(3, -1)
+    edges = [[0, length - 1] for length in size]
+    corners = np.stack(np.meshgrid(*edges, indexing='ij')).reshape(3, -1)
     reached = matrix[:3, :3] @ corners + matrix[:3, 3:]
     low = np.clip(np.floor(reached.min(1)).astype(int), 0, shape - 1)
     high = np.clip(np.ceil(reached.max(1)).astype(int) + 1, low + 1, shape)
@@ -107,13 +111,13 @@ def sample(volumes: list[np.ndarray], matrix: np.ndarray, size: int) -> Tensor:
     # grid_sample counts from -1 to 1 between the outer faces, last axis first
     to_unit = np.diag([*(2 / (high - low)), 1.0])
     to_unit[:3, 3] = (1 - 2 * low) / (high - low) - 1
-    from_unit = np.diag([size / 2] * 3 + [1.0])
-    from_unit[:3, 3] = (size - 1) / 2
+    from_unit = np.diag([*(np.array(size) / 2), 1.0])
+    from_unit[:3, 3] = (np.array(size) - 1) / 2
     theta = (to_unit @ matrix @ from_unit)[:3]
     theta = theta[::-1][:, [2, 1, 0, 3]]
     grid = F.affine_grid(
         torch.from_numpy(np.ascontiguousarray(theta, np.float32))[None],
-        [1, 1, size, size, size],
+        [1, 1, *size],
         align_corners=False,
     )
     return F.grid_sample(part[None], grid, align_corners=False)[0]

@@ -12,7 +12,7 @@ from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.models.inference import neighbours
 from tumorreg_wf.shapes import deep_voxels, place_shape
-from tumorreg_wf.symmetry import fit_mirror
+from tumorreg_wf.symmetry import fit_mirror, upright
 from tumorreg_wf.training.augment import (
     augment,
     fade,
@@ -34,6 +34,9 @@ FADED = 0.4
 #: A brain gets the tumour of another patient as well as often as this: few tumours in few
 #: brains become many in many.
 GRAFTED = 0.35
+
+#: How often a whole brain's mid-sagittal plane is where it should be, or nearly.
+WELL_CENTRED = 0.75
 
 #: Holes in slices have at least this many pixels.
 SMALLEST_HOLE = 50
@@ -58,79 +61,126 @@ class Batches:
         raise NotImplementedError
 
 
-class SegmentationSlabs(Batches):
-    """Random augmented axial slices and their neighbours, with tumour masks.
+class SegmentationBatches(Batches):
+    """Random augmented views of brains, with tumour masks.
+
+    Parameters
+    ----------
+    groups : lists of cases, and how often a view is drawn from each.
+    size : of a view, pixels or voxels.
+    batch : views in a batch.
+    """
+
+    def __init__(
+        self, groups: list[tuple[list[Case], float]], *, size: tuple[int, ...], batch: int
+    ) -> None:
+        self.groups = [cases for cases, share in groups if cases and share]
+        shares = np.array([share for cases, share in groups if cases and share])
+        self.shares = shares / shares.sum()
+        self.cases = [case for cases in self.groups for case in cases]
+        self.donors = [case for case in self.cases if case.tumor.any()]
+        self.size, self.batch = size, batch
+
+    def _view(
+        self, case: Case, volumes: list[np.ndarray], rng: np.random.Generator, at_tumor: float
+    ) -> list[Tensor]:
+        """Volumes (K, H, W) of images and tumour, all in one random view.
+
+        ``at_tumor`` is how often a view of a part of the brain shows the tumour.
+        """
+        raise NotImplementedError
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        cases = self.groups[rng.choice(len(self.groups), p=self.shares)]
+        case = cases[rng.integers(len(cases))]
+        volumes = [case.t1w] if case.flair is None else [case.t1w, case.flair]
+        *views, tumor = self._view(case, volumes, rng, at_tumor=0.7)
+        if self.donors and rng.random() < GRAFTED:
+            views, tumor = self._graft(views, tumor, rng)
+        channels = range(len(views))
+        if case.flair is not None:
+            seen = rng.choice(3, p=[WITHOUT_FLAIR, WITHOUT_T1W, 1 - WITHOUT_FLAIR - WITHOUT_T1W])
+            channels = (range(1), range(1, 2), range(2))[seen]
+        faded = channels[rng.integers(len(channels))] if rng.random() < FADED else None
+        image = torch.zeros(2, *tumor.shape)
+        for channel in channels:
+            view = views[channel]
+            brain = view != 0
+            if channel == faded:  # where nothing else shows the tumour, something of it stays
+                view = fade(view, tumor, brain, rng.uniform(0.5 if len(channels) == 1 else 0, 1))
+            image[channel] = augment(view, brain, rng)
+        return image, (tumor >= 0.5).float()
+
+    def _graft(
+        self, views: list[Tensor], tumor: Tensor, rng: np.random.Generator
+    ) -> tuple[list[Tensor], Tensor]:
+        """Add a tumour of another patient who has all the images."""
+        donor = self.donors[rng.integers(len(self.donors))]
+        volumes = [one for one in (donor.t1w, donor.flair)[: len(views)] if one is not None]
+        if len(volumes) < len(views):
+            return views, tumor
+        *lent, other = self._view(donor, volumes, rng, at_tumor=1)
+        brain = (views[0] != 0) & (lent[0] != 0)
+        views = [graft(view, one, other, brain) for view, one in zip(views, lent, strict=True)]
+        return views, torch.maximum(tumor, other * brain)
+
+
+class SegmentationSlabs(SegmentationBatches):
+    """Random axial slices and their neighbours.
 
     Calling it with a generator gives ``(images (N, 2 K, H, W), targets (N, 1, H, W))``, for
     :class:`tumorreg_wf.models.unet.SlabUNet`.
 
     Parameters
     ----------
-    groups : lists of cases, and how often a slice is drawn from each.
     offsets : where the K slices seen lie from the one marked, voxels; 0 is among them.
-    size : height and width, pixels.
-    batch : slices in a batch.
     """
 
-    def __init__(
-        self,
-        groups: list[tuple[list[Case], float]],
-        *,
-        offsets: Sequence[int],
-        size: tuple[int, int],
-        batch: int,
-    ) -> None:
-        self.groups = [cases for cases, share in groups if cases and share]
-        shares = np.array([share for cases, share in groups if cases and share])
-        self.shares = shares / shares.sum()
-        self.donors = [case for cases in self.groups for case in cases if case.tumor.any()]
-        self.offsets, self.size, self.batch = np.array(offsets), size, batch
-
-    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        cases = self.groups[rng.choice(len(self.groups), p=self.shares)]
-        case = cases[rng.integers(len(cases))]
-        wanted = case.tumor if rng.random() < 0.7 and case.tumor.any() else case.brain
-        slices = np.flatnonzero(wanted.any(axis=(0, 1)))
-        volumes = {0: case.t1w} if case.flair is None else {0: case.t1w, 1: case.flair}
-        k = slices[rng.integers(len(slices))]
-        *slabs, tumor = self._view(case, list(volumes.values()), k, rng)
-        if self.donors and rng.random() < GRAFTED:
-            slabs, tumor = self._graft(slabs, tumor, rng)
-        if case.flair is not None:
-            seen = rng.choice(3, p=[WITHOUT_FLAIR, WITHOUT_T1W, 1 - WITHOUT_FLAIR - WITHOUT_T1W])
-            volumes = {channel: volumes[channel] for channel in ([0], [1], [0, 1])[seen]}
-            slabs = [slabs[channel] for channel in volumes]
-        count = len(self.offsets)
-        faded = rng.integers(len(slabs)) if rng.random() < FADED else None
-        image = torch.zeros(2 * count, *self.size)
-        for number, (channel, slab) in enumerate(zip(volumes, slabs, strict=True)):
-            brain = slab != 0
-            if number == faded:  # where nothing else shows the tumour, something of it stays
-                slab = fade(slab, tumor, brain, rng.uniform(0.5 if len(slabs) == 1 else 0, 1))
-            image[channel * count : (channel + 1) * count] = augment(slab, brain, rng)
-        return image, (tumor[self.offsets == 0] >= 0.5).float()
+    def __init__(self, groups, *, offsets: Sequence[int], size: tuple[int, int], batch: int):
+        super().__init__(groups, size=size, batch=batch)
+        self.offsets = np.array(offsets)
 
     def _view(
-        self, case: Case, volumes: list[np.ndarray], k: int, rng: np.random.Generator
+        self, case: Case, volumes: list[np.ndarray], rng: np.random.Generator, at_tumor: float
     ) -> list[Tensor]:
-        """Slabs (K, H, W) about the k-th slice of volumes and tumour, in a random view."""
+        wanted = case.tumor if rng.random() < at_tumor and case.tumor.any() else case.brain
+        slices = np.flatnonzero(wanted.any(axis=(0, 1)))
+        k = slices[rng.integers(len(slices))]
         slabs = [neighbours(volume, k, self.offsets) for volume in (*volumes, case.tumor)]
-        count = len(self.offsets)
-        return list(random_affine(np.concatenate(slabs), None, self.size, rng).split(count))
+        stack = random_affine(np.concatenate(slabs), None, self.size, rng)
+        return list(stack.split(len(self.offsets)))
 
-    def _graft(
-        self, slabs: list[Tensor], tumor: Tensor, rng: np.random.Generator
-    ) -> tuple[list[Tensor], Tensor]:
-        """Add a tumour of another patient who has all the images."""
-        donor = self.donors[rng.integers(len(self.donors))]
-        volumes = [one for one in (donor.t1w, donor.flair)[: len(slabs)] if one is not None]
-        if len(volumes) < len(slabs):
-            return slabs, tumor
-        slices = np.flatnonzero(donor.tumor.any(axis=(0, 1)))
-        *lent, other = self._view(donor, volumes, slices[rng.integers(len(slices))], rng)
-        brain = (slabs[0] != 0) & (lent[0] != 0)
-        slabs = [graft(slab, one, other, brain) for slab, one in zip(slabs, lent, strict=True)]
-        return slabs, torch.maximum(tumor, other * brain)
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        image, tumor = super()._draw(rng)
+        return image.flatten(0, 1), tumor[self.offsets == 0]
+
+
+class SegmentationVolumes(SegmentationBatches):
+    """Random upright brains, their mid-sagittal plane about the middle.
+
+    Calling it with a generator gives ``(images (N, 2, X, Y, Z), targets (N, 1, X, Y, Z))``, for
+    :class:`tumorreg_wf.models.unet3d.MirrorUNet`.
+    """
+
+    def __init__(self, groups, *, size: tuple[int, ...], batch: int):
+        super().__init__(groups, size=size, batch=batch)
+        self.upright = {
+            id(case): upright(case.t1w.astype(np.float32), case.brain) for case in self.cases
+        }
+
+    def _view(
+        self, case: Case, volumes: list[np.ndarray], rng: np.random.Generator, at_tumor: float
+    ) -> list[Tensor]:
+        # as well as the plane is found in most, or badly
+        off = 1 if rng.random() < WELL_CENTRED else 3
+        turned = random_matrix(
+            np.zeros(3), self.size, rng, jitter=(1.5 * off, 4, 4), turn=(12, 4 * off, 4 * off)
+        )
+        return list(sample([*volumes, case.tumor], self.upright[id(case)] @ turned, self.size))
+
+    def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
+        image, tumor = super()._draw(rng)
+        return image, tumor[None]
 
 
 class InpaintingBatches(Batches):

@@ -41,6 +41,7 @@ RECIPES = {
     'segmentation': (
         Recipe('SlabUNet', width=24, batch=16, learning_rate=2e-3, steps=10_000),
         Recipe('UNet', width=24, batch=16, learning_rate=2e-3, steps=10_000),
+        Recipe('MirrorUNet', width=24, batch=1, learning_rate=1.5e-3, steps=10_000, spacing=2.0),
     ),
     'inpainting': (
         Recipe('PConvUNet3D', width=24, batch=2, learning_rate=2e-3, steps=10_000),

@@ -16,7 +16,13 @@ from tumorreg_wf.models.extraction import extract_brain
 from tumorreg_wf.models.inference import SIZE_MULTIPLE, inpaint, segment
 from tumorreg_wf.shapes import deep_voxels, place_shape
 from tumorreg_wf.training import losses
-from tumorreg_wf.training.batches import InpaintingCubes, InpaintingSlices, SegmentationSlabs
+from tumorreg_wf.training.batches import (
+    InpaintingCubes,
+    InpaintingSlices,
+    SegmentationBatches,
+    SegmentationSlabs,
+    SegmentationVolumes,
+)
 from tumorreg_wf.training.cohort import Cohort
 from tumorreg_wf.training.datasets import Case
 from tumorreg_wf.training.head_images import HeadBatches, Mixture, draw_head, times_finer
@@ -64,10 +70,18 @@ class Task:
 
 def segmentation_task(network: nn.Module, recipe: Recipe, cohort: Cohort, device: str) -> Task:
     """Learn to find tumours; judged by Dice."""
-    size = _slice_size('segmentation', cohort.spacing)
-    groups = zip((cohort.patients, cohort.healthy, cohort.simulated), SHARES, strict=True)
-    offsets = [round(offset / cohort.spacing) for offset in network.offsets]
-    batches = SegmentationSlabs(list(groups), offsets=offsets, size=size, batch=recipe.batch)
+    groups = list(zip((cohort.patients, cohort.healthy, cohort.simulated), SHARES, strict=True))
+    batches: SegmentationBatches
+    if network.dimensions == 3:
+        size = network.size(cohort.spacing)
+        batches = SegmentationVolumes(groups, size=size, batch=recipe.batch)
+    else:
+        batches = SegmentationSlabs(
+            groups,
+            offsets=[round(offset / cohort.spacing) for offset in network.offsets],
+            size=_slice_size('segmentation', cohort.spacing),
+            batch=recipe.batch,
+        )
 
     def loss(forward, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
         terms = losses.segmentation_loss(forward(images), targets)
@@ -97,7 +111,7 @@ def inpainting_task(
     volumes = network.dimensions == 3
     if volumes:
         batches = InpaintingCubes(
-            brains, cohort.shapes, spacing=spacing, size=CUBE, batch=recipe.batch
+            brains, cohort.shapes, spacing=spacing, size=(CUBE,) * 3, batch=recipe.batch
         )
     else:
         batches = InpaintingSlices(

@@ -1,7 +1,10 @@
-"""The brain extraction networks: U-Nets over a whole head at once."""
+"""U-Nets over volumes: of a brain to find tumours in, of a head to find the brain in."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,26 +12,24 @@ from torch.nn import functional as F
 from tumorreg_wf.models.folding import fold, unfold
 
 
-class BrainUNet(nn.Module):
-    """U-Net over coarse volumes of a fixed field of view.
+class UNet3D(nn.Module):
+    """U-Net over volumes, at half the resolution inside.
 
     Blocks of 2x2x2 voxels enter as channels and leave as voxels: full resolution at the price of
-    half of it. The deepest level sees all of the head.
+    half of it.
 
     Parameters
     ----------
+    in_channels : channels of the input.
     width : channels of the first level; each level down doubles them.
     levels : number of down-sampling levels inside.
-    in_channels : channels of the input.
     """
 
     dimensions = 3
 
-    #: Edge of the volumes it is trained on and must be given, voxels.
-    size = 64
-
-    def __init__(self, width: int = 16, levels: int = 3, in_channels: int = 1) -> None:
+    def __init__(self, in_channels: int, width: int, levels: int) -> None:
         super().__init__()
+        self.size_multiple = 2 ** (levels + 1)
         widths = [width * 2**level for level in range(levels + 1)]
         self.encoder = nn.ModuleList(
             nn.Sequential(*_layer(before, after), *_layer(after, after))
@@ -47,7 +48,7 @@ class BrainUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map images (N, C, X, Y, Z) to logits (N, 1, X, Y, Z).
 
-        X, Y and Z are multiples of ``2**(levels + 1)``.
+        X, Y and Z are multiples of ``size_multiple``.
         """
         x, skips = fold(x), []
         for level, block in enumerate(self.encoder):
@@ -57,6 +58,63 @@ class BrainUNet(nn.Module):
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([skips.pop(), F.interpolate(up(x), scale_factor=2)], 1))
         return unfold(self.head(x))
+
+
+class MirrorUNet(UNet3D):
+    """Finds tumours in a whole brain that is shown beside its own mirror image.
+
+    A brain is nearly symmetric: what differs from the other hemisphere may be a tumour, which a
+    slice of a T1w alone hardly tells.
+
+    Parameters
+    ----------
+    width : channels of the first level; each level down doubles them.
+    levels : number of down-sampling levels inside.
+    """
+
+    #: Size of the volumes it is trained on, mm: a brain, its mid-sagittal plane in the middle.
+    field_of_view = (160, 192, 160)
+
+    def __init__(self, width: int = 24, levels: int = 3) -> None:
+        super().__init__(4, width, levels)
+
+    def size(self, spacing: float, least: Sequence[float] = (0, 0, 0)) -> tuple[int, ...]:
+        """Size in voxels of the volumes to give it.
+
+        Parameters
+        ----------
+        spacing : edge of the voxels, mm.
+        least : voxels needed; a brain may be larger than the field of view.
+        """
+        wanted = np.maximum(np.array(self.field_of_view) / spacing, least)
+        return tuple((np.ceil(wanted / self.size_multiple) * self.size_multiple).astype(int))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map brains (N, 2, X, Y, Z), T1w and FLAIR, to logits (N, 1, X, Y, Z).
+
+        The mid-sagittal plane is in the middle of X. X, Y and Z are multiples of
+        ``size_multiple``.
+        """
+        return super().forward(torch.cat([x, x.flip(2)], 1))
+
+
+class BrainUNet(UNet3D):
+    """Finds the brain in coarse volumes of a fixed field of view.
+
+    The deepest level sees all of the head.
+
+    Parameters
+    ----------
+    width : channels of the first level; each level down doubles them.
+    levels : number of down-sampling levels inside.
+    in_channels : channels of the input.
+    """
+
+    #: Edge of the volumes it is trained on and must be given, voxels.
+    size = 64
+
+    def __init__(self, width: int = 16, levels: int = 3, in_channels: int = 1) -> None:
+        super().__init__(in_channels, width, levels)
 
 
 class TwoStageBrainUNet(nn.Module):
