@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from tumorreg_wf.models.inference import load_network, save_network
+from tumorreg_wf.models.networks import load_network, save_network
 from tumorreg_wf.models.unet import UNetEnsemble
 from tumorreg_wf.weights import find_weights
 

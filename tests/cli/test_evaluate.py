@@ -9,7 +9,7 @@ import torch
 
 from tumorreg_wf.cli.evaluate import METHODS, MODALITIES, main
 from tumorreg_wf.evaluation import brain, fills, holes, inpainting, segmentation
-from tumorreg_wf.models.inference import save_network
+from tumorreg_wf.models.networks import save_network
 from tumorreg_wf.models.partial_conv import PConvNet
 from tumorreg_wf.models.unet import UNet
 from tumorreg_wf.weights import find_weights

@@ -172,7 +172,7 @@ def tiny_weights(tmp_path_factory):
     """Untrained networks of a few channels: fast."""
     import torch
 
-    from tumorreg_wf.models.inference import save_network
+    from tumorreg_wf.models.networks import save_network
     from tumorreg_wf.models.partial_conv import PConvUNet3D
     from tumorreg_wf.models.unet import UNet
 

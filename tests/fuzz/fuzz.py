@@ -133,7 +133,7 @@ def read_groups(content, folder):
 def sound_weights():
     import torch
 
-    from tumorreg_wf.models.inference import save_network
+    from tumorreg_wf.models.networks import save_network
     from tumorreg_wf.models.unet import UNet
 
     torch.manual_seed(0)
@@ -146,7 +146,7 @@ def sound_weights():
 
 
 def read_weights(content, folder):
-    from tumorreg_wf.models.inference import load_network
+    from tumorreg_wf.models.networks import load_network
     from tumorreg_wf.weights import find_weights
 
     path = folder / 'x.safetensors'

@@ -12,7 +12,7 @@ from scipy import ndimage
 from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.interfaces.labels import LabelTissues, TumorTables
-from tumorreg_wf.models.inference import inpaint
+from tumorreg_wf.models.inpainting import inpaint
 from tumorreg_wf.models.partial_conv import PConvUNet3D
 from tumorreg_wf.quality import MEASURES, measure_quality
 

@@ -25,7 +25,8 @@ from tumorreg_wf.images import (
     voxel_spacing,
 )
 from tumorreg_wf.measures import measure_regions, measure_tumor, read_lut
-from tumorreg_wf.models.inference import inpaint, tumor_parts
+from tumorreg_wf.models.inpainting import inpaint
+from tumorreg_wf.models.segmentation import tumor_parts
 from tumorreg_wf.reading import straighten
 
 edges = st.floats(0.5, 6.0)

@@ -10,7 +10,8 @@ from scipy import ndimage
 from tumorreg_wf.images import load_image, resample, voxel_spacing
 from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.measures import dice
-from tumorreg_wf.models.inference import load_network, segment
+from tumorreg_wf.models.networks import load_network
+from tumorreg_wf.models.segmentation import segment
 from tumorreg_wf.weights import find_weights
 
 GLIOMA = Path(__file__).parents[3] / 'shared' / 'data' / 'glioma'

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from tumorreg_wf.images import same_grid, save_like
-from tumorreg_wf.models import extraction, inference
+from tumorreg_wf.models import extraction, networks
 from tumorreg_wf.models.extraction import extract_brain
+from tumorreg_wf.models.inpainting import inpaint
 from tumorreg_wf.models.runner import main
+from tumorreg_wf.models.segmentation import segment
 from tumorreg_wf.weights import read_weights
 
 
@@ -19,13 +21,13 @@ def weights(tmp_path_factory):
     torch.manual_seed(0)
     found = {}
     for command, network, config in (
-        ('segment', inference.UNet, {'width': 4}),
-        ('inpaint', inference.PConvUNet3D, {'width': 4, 'levels': 3}),
-        ('strip', inference.BrainUNet, {'width': 2}),
+        ('segment', networks.UNet, {'width': 4}),
+        ('inpaint', networks.PConvUNet3D, {'width': 4, 'levels': 3}),
+        ('strip', networks.BrainUNet, {'width': 2}),
     ):
         path = folder / f'{command}.safetensors'
         facts = {'name': command, 'task': command, 'config': config, 'spacing': 2.0}
-        inference.save_network(network(**config), path, **facts)
+        networks.save_network(network(**config), path, **facts)
         found[command] = read_weights(path)
     return found
 
@@ -63,9 +65,9 @@ def arguments(command, weights, files, tmp_path, /, **changes):
 
 
 def expected(command, weights, files, *keys):
-    network = inference.load_network(weights[command])
+    network = networks.load_network(weights[command])
     images = [None if key is None else nb.load(files[key]) for key in keys]
-    return getattr(inference, command)(network, *images, spacing=2.0)
+    return {'segment': segment, 'inpaint': inpaint}[command](network, *images, spacing=2.0)
 
 
 @pytest.mark.parametrize('flair', ['flair', None])
@@ -94,7 +96,7 @@ def test_inpaint(weights, files, tmp_path):
 def test_strip(weights, files, tmp_path, monkeypatch, capsys):
     """A network that was never trained may find anything; too little is refused."""
     _, mask = extract_brain(
-        inference.load_network(weights['strip']), nb.load(files['t1w']), spacing=2.0
+        networks.load_network(weights['strip']), nb.load(files['t1w']), spacing=2.0
     )
     assert mask.any() and not mask.all()
     monkeypatch.setattr(extraction, 'SMALLEST_BRAIN', 0.0)

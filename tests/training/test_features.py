@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.models.inference import load_network, save_network
+from tumorreg_wf.models.networks import load_network, save_network
 from tumorreg_wf.models.partial_conv import PConvNet
 from tumorreg_wf.models.unet import SlabUNet, UNet
 from tumorreg_wf.training.features import VGG16, load_features

@@ -48,7 +48,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
     import torch
     from safetensors.torch import load_file
 
-    from tumorreg_wf.models import inference
+    from tumorreg_wf.models import networks
     from tumorreg_wf.shapes import find_shapes
     from tumorreg_wf.training.cohort import read_cohort
     from tumorreg_wf.training.features import load_features
@@ -62,7 +62,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         torch.set_num_threads(opts.omp_nthreads)
     torch.manual_seed(opts.random_seed)
     config = {'width': recipe.width}
-    network = inference.ARCHITECTURES[recipe.architecture](**config)
+    network = networks.ARCHITECTURES[recipe.architecture](**config)
     start = None
     staged = recipe.architecture == 'TwoStageBrainUNet'
     if staged and opts.start_from is None:
@@ -78,7 +78,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
                 f'{recipe.architecture} {config}.'
             )
         part.load_state_dict(load_file(start.path))
-    network.to(device, memory_format=inference.MEMORY_FORMATS[network.dimensions])
+    network.to(device, memory_format=networks.MEMORY_FORMATS[network.dimensions])
     features = None
     if opts.features or recipe.with_features:
         if network.dimensions == 3:
@@ -141,7 +141,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         settings=settings,
     )
     facts = {'config': config, 'spacing': recipe.spacing}
-    inference.save_network(
+    networks.save_network(
         network, opts.out / f'{opts.task}.safetensors', name=opts.name, task=opts.task, **facts
     )
     card = {

@@ -20,7 +20,7 @@ from tumorreg_wf.evaluation.results import (
 )
 from tumorreg_wf.measures import dice
 from tumorreg_wf.models.extraction import extract_brain, scale_intensity
-from tumorreg_wf.models.inference import load_network
+from tumorreg_wf.models.networks import load_network
 from tumorreg_wf.shapes import find_shapes, name_of, read_shape
 from tumorreg_wf.training.head_images import HeadImage, Mixture, draw_head
 from tumorreg_wf.training.heads import SHAPE_SPACING, read_head

@@ -10,7 +10,7 @@ from skimage.restoration import inpaint_biharmonic
 from torch import nn
 
 from tumorreg_wf.images import bounding_box
-from tumorreg_wf.models.inference import inpaint
+from tumorreg_wf.models.inpainting import inpaint
 from tumorreg_wf.symmetry import fit_mirror, mirror
 
 #: Fills a voided image (X, Y, Z) given hole and brain; what it says outside the hole is ignored.

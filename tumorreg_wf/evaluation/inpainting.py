@@ -23,7 +23,7 @@ from tumorreg_wf.evaluation.results import (
     write_results,
 )
 from tumorreg_wf.images import bounding_box, load_image
-from tumorreg_wf.models.inference import load_network
+from tumorreg_wf.models.networks import load_network
 from tumorreg_wf.shapes import find_shapes
 from tumorreg_wf.weights import Weights, find_weights
 

@@ -24,7 +24,8 @@ from tumorreg_wf.evaluation.results import (
 )
 from tumorreg_wf.images import bounding_box, load_image, resample, to_network_grid, voxel_spacing
 from tumorreg_wf.intensity import normalize, reference_quantiles, stripped_brain_mask
-from tumorreg_wf.models.inference import load_network, segment
+from tumorreg_wf.models.networks import load_network
+from tumorreg_wf.models.segmentation import segment
 
 MODALITIES = ('T1w+FLAIR', 'T1w')
 

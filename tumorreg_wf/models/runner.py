@@ -54,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
 def _run(opts: argparse.Namespace) -> None:
     import torch
 
-    from tumorreg_wf.models import extraction, inference
+    from tumorreg_wf.models import extraction, inpainting, networks, segmentation
 
     torch.set_num_threads(opts.threads)
     weights = read_weights(opts.weights)
     if weights.sha256 != opts.sha256:
         raise TumorregError(f'{opts.weights}: these weights changed since the run was planned.')
-    network = inference.load_network(weights, opts.device)
+    network = networks.load_network(weights, opts.device)
     t1w = load_image(opts.t1w)
     how = {'spacing': weights.spacing, 'device': opts.device}
     if opts.command == 'strip':
@@ -71,12 +71,12 @@ def _run(opts: argparse.Namespace) -> None:
     brain = _on_grid_of(t1w, opts.brain)
     if opts.command == 'segment':
         flair = None if opts.flair is None else _on_grid_of(t1w, opts.flair)
-        probability, mask = inference.segment(network, t1w, flair, brain, **how)
+        probability, mask = segmentation.segment(network, t1w, flair, brain, **how)
         save_like(probability, t1w, opts.out_probseg)
         save_like(mask.astype(np.uint8), t1w, opts.out_mask)
     else:
         hole = _on_grid_of(t1w, opts.hole)
-        recovered = inference.inpaint(network, t1w, hole, brain, **how)
+        recovered = inpainting.inpaint(network, t1w, hole, brain, **how)
         save_like(recovered, t1w, opts.out)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import dilate_mask
-from tumorreg_wf.models.inference import neighbours
+from tumorreg_wf.models.segmentation import neighbours
 from tumorreg_wf.shapes import deep_voxels, place_shape
 from tumorreg_wf.symmetry import fit_mirror, upright
 from tumorreg_wf.training.augment import (

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.models.inference import load_network
+from tumorreg_wf.models.networks import load_network
 from tumorreg_wf.weights import find_weights
 
 #: Convolutions of VGG-16 up to its third pooling: channels out, and the pooling after a stage.

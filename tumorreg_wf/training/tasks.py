@@ -13,7 +13,9 @@ from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.measures import dice
 from tumorreg_wf.models.extraction import extract_brain
-from tumorreg_wf.models.inference import SIZE_MULTIPLE, inpaint, segment
+from tumorreg_wf.models.inpainting import inpaint
+from tumorreg_wf.models.networks import SIZE_MULTIPLE
+from tumorreg_wf.models.segmentation import segment
 from tumorreg_wf.shapes import deep_voxels, place_shape
 from tumorreg_wf.training import losses
 from tumorreg_wf.training.batches import (

@@ -1,4 +1,4 @@
-"""Networks on images of any orientation and voxel size."""
+"""Tumours in images of any orientation and voxel size."""
 
 import nibabel as nb
 import numpy as np
@@ -8,23 +8,11 @@ from scipy.spatial.transform import Rotation
 from scipy.special import expit, logit
 from torch import nn
 
-from tumorreg_wf.images import dilate_mask, resample, voxel_spacing
+from tumorreg_wf.images import resample
 from tumorreg_wf.intensity import normalize, reference_quantiles
-from tumorreg_wf.models.inference import (
-    ARCHITECTURES,
-    EDGE,
-    PEAK,
-    VIEWS,
-    inpaint,
-    load_network,
-    save_network,
-    segment,
-    tumor_parts,
-)
-from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
+from tumorreg_wf.models.segmentation import EDGE, PEAK, VIEWS, segment, tumor_parts
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
 from tumorreg_wf.models.unet3d import MirrorUNet
-from tumorreg_wf.weights import read_weights
 
 ORIENTATIONS = ['RAS', 'LAS', 'LPS', 'PIR']
 
@@ -56,19 +44,12 @@ def patient(phantom):
 @pytest.fixture(params=[UNet, SlabUNet])
 def unet(request, monkeypatch):
     """Random weights, sure of nothing, whose output is neither all tumour nor all brain."""
-    monkeypatch.setattr('tumorreg_wf.models.inference.PEAK', 0.5)
+    monkeypatch.setattr('tumorreg_wf.models.segmentation.PEAK', 0.5)
     torch.manual_seed(0)
     network = request.param(width=4).eval()
     with torch.no_grad():
         network.head.weight.mul_(20)
     return network
-
-
-@pytest.fixture(params=[(PConvNet, {'dilations': (1, 2, 4, 8)}), (PConvUNet3D, {'levels': 3})])
-def pconv(request):
-    torch.manual_seed(0)
-    network, config = request.param
-    return network(width=4, **config).eval()
 
 
 class Bright(nn.Module):
@@ -78,40 +59,6 @@ class Bright(nn.Module):
 
     def forward(self, x):
         return 20 * (x[:, 1:] - 2)
-
-
-class Constant(nn.Module):
-    dimensions = 2
-
-    def __init__(self, value):
-        super().__init__()
-        self.value = value
-
-    def forward(self, x, mask):
-        return torch.full_like(x, self.value)
-
-
-class TestNetworkFiles:
-    @pytest.mark.parametrize(
-        ('network', 'config'),
-        [
-            (UNet, {'width': 4}),
-            (PConvNet, {'width': 2, 'dilations': [1, 2]}),
-            (PConvUNet3D, {'width': 2, 'levels': 2}),
-        ],
-    )
-    def test_round_trip(self, tmp_path, network, config):
-        written = network(**config)
-        path = tmp_path / 'a.safetensors'
-        save_network(written, path, name='a', task='inpainting', config=config, spacing=1.5)
-        weights = read_weights(path)
-        assert (weights.name, weights.task, weights.spacing) == ('a', 'inpainting', 1.5)
-        assert ARCHITECTURES[weights.architecture] is network
-        read = load_network(weights)
-        assert not read.training
-        for key, value in written.state_dict().items():
-            stored = value.half().float() if value.ndim > 2 else value
-            torch.testing.assert_close(read.state_dict()[key], stored, rtol=0, atol=0)
 
 
 class TestSegment:
@@ -161,7 +108,7 @@ class TestSegment:
 
     def test_slices_are_padded_and_put_back(self, patient, monkeypatch):
         """A network that gives its input back, against the same by hand."""
-        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [(1.0, False)])
+        monkeypatch.setattr('tumorreg_wf.models.segmentation.VIEWS', [(1.0, False)])
         t1w = array(patient['t1w'])
 
         class Echo(nn.Module):
@@ -182,7 +129,7 @@ class TestSegment:
 
     def test_both_orientations_are_averaged(self, patient, monkeypatch):
         """A network that tells left from right, against the same by hand."""
-        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [(1.0, False), (1.0, True)])
+        monkeypatch.setattr('tumorreg_wf.models.segmentation.VIEWS', [(1.0, False), (1.0, True)])
 
         class Ramp(nn.Module):
             dimensions, offsets = 2, (0,)
@@ -203,14 +150,14 @@ class TestSegment:
 
     @pytest.mark.parametrize('view', VIEWS)
     def test_a_view_finds_what_is_there_where_it_is(self, patient, monkeypatch, view):
-        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [view])
+        monkeypatch.setattr('tumorreg_wf.models.segmentation.VIEWS', [view])
         images = [patient[key] for key in ('t1w', 'flair', 'brain')]
         _, mask = segment(Bright(), *images, spacing=2)
         assert dice(mask, array(patient['tumor']) > 0) > 0.85
 
     def test_views_differ_in_size(self, patient, monkeypatch):
         seen = []
-        monkeypatch.setattr('tumorreg_wf.models.inference.SIZE_MULTIPLE', 1)
+        monkeypatch.setattr('tumorreg_wf.models.networks.SIZE_MULTIPLE', 1)
 
         class Watching(Bright):
             def forward(self, x):
@@ -223,7 +170,7 @@ class TestSegment:
 
     def test_neighbours_are_where_the_network_wants_them(self, patient, monkeypatch):
         """2 mm up and 4 mm down, in voxels of 2 mm, of both modalities."""
-        monkeypatch.setattr('tumorreg_wf.models.inference.VIEWS', [(1.0, False)])
+        monkeypatch.setattr('tumorreg_wf.models.segmentation.VIEWS', [(1.0, False)])
         seen = []
 
         class Watching(nn.Module):
@@ -305,125 +252,6 @@ class TestSegment:
         nothing = like(np.zeros(patient['t1w'].shape), patient['t1w'])
         probability, mask = segment(unet, nothing, None, nothing, spacing=2)
         assert not probability.any() and not mask.any()
-
-
-class TestInpaint:
-    @staticmethod
-    def holed(phantom, turned, axcodes, thick):
-        """T1w with something beyond the brain, a hole that reaches out of it, and the brain."""
-        noise = np.random.default_rng(0).normal(40, 9, phantom.t1w.shape).astype(np.float32)
-        t1w = like(np.where(array(phantom.brain) > 0, array(phantom.t1w), noise), phantom.t1w)
-        hole = dilate_mask(array(phantom.tumor) > 0, voxel_spacing(phantom.t1w), 12)
-        images = t1w, like(hole, t1w), phantom.brain
-        return [turned(image.slicer[:, :, ::thick], axcodes) for image in images]
-
-    @pytest.mark.parametrize('axcodes', ORIENTATIONS)
-    @pytest.mark.parametrize(('thick', 'spacing'), [(1, 2.0), (2, 2.0), (1, 3.0)])
-    def test_only_brain_in_the_hole_changes(self, phantom, turned, pconv, axcodes, thick, spacing):
-        t1w, hole, brain = self.holed(phantom, turned, axcodes, thick)
-        data, inside = array(t1w).copy(), array(brain) > 0
-        missing = (array(hole) > 0) & inside
-        assert ((array(hole) > 0) & ~inside).any()
-        recovered = inpaint(pconv, t1w, hole, brain, spacing=spacing)
-        assert recovered.dtype == np.float32 and recovered.shape == data.shape
-        assert recovered[~missing].tobytes() == data[~missing].tobytes()
-        assert np.mean(recovered[missing] != data[missing]) > 0.99
-        known = data[inside & ~missing]
-        assert known.min() <= recovered[missing].min()
-        assert recovered[missing].max() <= known.max()
-        np.testing.assert_array_equal(array(t1w), data)
-
-    def test_orientation_on_disk_does_not_matter(self, phantom, turned, pconv):
-        results = []
-        for axcodes in ORIENTATIONS:
-            images = self.holed(phantom, turned, axcodes, 1)
-            found = inpaint(pconv, *images, spacing=2.5)
-            results.append(array(turned(like(found, images[0]), 'RAS')))
-        for found in results[1:]:
-            np.testing.assert_allclose(found, results[0], atol=0.5)
-
-    @pytest.mark.parametrize('axcodes', ['RAS', 'PIR'])
-    def test_what_was_in_the_hole_does_not_matter(self, phantom, turned, pconv, axcodes):
-        t1w, hole, brain = self.holed(phantom, turned, axcodes, 2)
-        wild = np.where(array(hole) > 0, 5e4, array(t1w))
-        missing = (array(hole) > 0) & (array(brain) > 0)
-        one, other = (
-            inpaint(pconv, image, hole, brain, spacing=1.7) for image in (t1w, like(wild, t1w))
-        )
-        np.testing.assert_array_equal(one[missing], other[missing])
-
-    def test_grey_values_come_back(self, phantom, monkeypatch):
-        monkeypatch.setattr(
-            'tumorreg_wf.models.inference.close_seam', lambda output, *_, **__: output
-        )
-        data, inside = array(phantom.t1w), array(phantom.brain) > 0
-        known = inside & (array(phantom.tumor) == 0)
-        values = normalize(data, known, reference_quantiles('T1w'))
-        for fraction in (0.05, 0.4, 0.8):
-            wanted = np.quantile(data[known], fraction)
-            value = float(np.quantile(values[known], fraction))
-            found = inpaint(Constant(value), phantom.t1w, phantom.tumor, phantom.brain, spacing=2)
-            np.testing.assert_allclose(found[inside & ~known], wanted, rtol=0.01)
-
-    def test_intensity_scale_does_not_matter(self, phantom, pconv):
-        scaled = like(array(phantom.t1w) * 0.02, phantom.t1w)
-        one, other = (
-            inpaint(pconv, image, phantom.tumor, phantom.brain, spacing=2)
-            for image in (phantom.t1w, scaled)
-        )
-        np.testing.assert_allclose(other, one * 0.02, rtol=1e-3, atol=1e-3)
-
-    def test_slices_across_every_axis_are_seen(self, phantom):
-        seen = []
-
-        class Counting(nn.Module):
-            dimensions = 2
-
-            def forward(self, x, mask):
-                assert (mask == 0).any((1, 2, 3)).all()
-                seen.append(len(x))
-                return torch.zeros_like(x)
-
-        inpaint(Counting(), phantom.t1w, phantom.tumor, phantom.brain, spacing=2)
-        hole = array(phantom.tumor) > 0
-        assert sum(seen) == sum(hole.any(tuple({0, 1, 2} - {axis})).sum() for axis in range(3))
-
-    def test_the_other_hemisphere_is_offered_where_it_belongs(self, phantom, turned):
-        """A network that copies it, on a brain that is nearly its own mirror image."""
-        data, inside = array(phantom.t1w).copy(), array(phantom.brain) > 0
-        side = data.shape[0] // 2
-        data[side:] = data[:side][::-1]  # also what the tumour hides
-        inside[side:] = inside[:side][::-1]
-
-        class Copy(nn.Module):
-            dimensions = 3
-
-            def forward(self, x, mask):
-                return x[:, 1:]
-
-        image, brain = like(data, phantom.t1w), like(inside, phantom.t1w)
-        for axcodes in ('RAS', 'PIR'):
-            t1w, hole, turned_brain = (
-                turned(part, axcodes) for part in (image, phantom.tumor, brain)
-            )
-            found = inpaint(Copy(), t1w, hole, turned_brain, spacing=2)
-            missing = (array(hole) > 0) & (array(turned_brain) > 0)
-            assert np.corrcoef(found[missing], array(t1w)[missing])[0, 1] > 0.8
-
-    def test_nothing_to_fill(self, phantom, pconv):
-        nothing = like(np.zeros(phantom.t1w.shape), phantom.t1w)
-        found = inpaint(pconv, phantom.t1w, nothing, phantom.brain, spacing=2)
-        np.testing.assert_array_equal(found, array(phantom.t1w))
-
-    def test_nothing_to_fill_from(self, phantom, pconv):
-        found = inpaint(pconv, phantom.t1w, phantom.brain, phantom.brain, spacing=2)
-        np.testing.assert_array_equal(found, array(phantom.t1w))
-
-    def test_integer_images(self, phantom, pconv):
-        whole = nb.Nifti1Image(array(phantom.t1w).astype(np.int16), phantom.t1w.affine)
-        found = inpaint(pconv, whole, phantom.tumor, phantom.brain, spacing=2)
-        outside = array(phantom.tumor) == 0
-        np.testing.assert_array_equal(found[outside], array(whole)[outside])
 
 
 def test_unsure_parts_and_specks_go_but_every_confident_part_stays():
