@@ -66,7 +66,7 @@ SOURCES = ['sub-01/anat/sub-01', 'sub-01/ses-pre/anat/sub-01_ses-pre_acq-iso_run
 
 def store(tmp_path, source, in_file, **entities):
     sink = DerivativesDataSink(base_directory=str(tmp_path / 'out'), **entities)
-    sink.inputs.in_file = str(in_file)
+    sink.inputs.in_file = in_file if isinstance(in_file, list) else str(in_file)
     sink.inputs.source_file = str(tmp_path / 'raw' / f'{source}_T1w.nii.gz')
     return sink.run(cwd=str(tmp_path)).outputs
 
@@ -167,6 +167,38 @@ def test_import_leaves_home_alone(tmp_path, home):
     environment |= {'HOME': home} if home else {}
     code = 'import os, tumorreg_wf.interfaces.bids; assert "TEMPLATEFLOW_HOME" not in os.environ'
     subprocess.run([sys.executable, '-c', code], env=environment, check=True, timeout=60)
+
+
+def test_the_users_templates_are_found_by_others_in_the_process(tmp_path):
+    """A pipeline around this one may import it before it asks for templates."""
+    (tmp_path / 'tpl-Mine').mkdir()
+    (tmp_path / 'tpl-Mine' / 'tpl-Mine_res-01_T1w.nii.gz').write_bytes(b'fetched')
+    code = (
+        'import tumorreg_wf.interfaces.bids, templateflow.api as tf\n'
+        'assert tf.templates() == ["Mine"], tf.templates()\n'
+        'assert tf.get("Mine", suffix="T1w").name == "tpl-Mine_res-01_T1w.nii.gz"\n'
+        'from niworkflows.interfaces.bids import DerivativesDataSink\n'
+        'assert "Mine" in DerivativesDataSink._standard_spaces\n'
+    )
+    environment = os.environ | {'TEMPLATEFLOW_HOME': str(tmp_path)}
+    subprocess.run([sys.executable, '-c', code], env=environment, check=True, timeout=60)
+
+
+def test_files_of_one_name_stay_apart_on_a_grid(tmp_path):
+    grid = nb.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.diag([-2.0, 2, 2, 1]))
+    grid.to_filename(tmp_path / 'grid.nii.gz')
+    in_files = []
+    for value in (1, 2):
+        (tmp_path / str(value)).mkdir()
+        image = nb.Nifti1Image(np.full((4, 5, 6), value, np.float32), np.diag([2.0, 2, 2, 1]))
+        in_files.append(str(tmp_path / str(value) / 'map.nii.gz'))
+        image.to_filename(in_files[-1])
+    outputs = store(
+        tmp_path, SOURCES[0], in_files, grid=str(tmp_path / 'grid.nii.gz'), desc='preproc',
+        suffix='T1w', label=['GM', 'WM'],
+    )  # fmt: skip
+    values = [nb.load(path).get_fdata().max() for path in outputs.out_file]
+    assert values == [1, 2]
 
 
 def test_a_reader_never_sees_half_a_file(tmp_path, monkeypatch):

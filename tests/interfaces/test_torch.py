@@ -1,5 +1,6 @@
 """The networks as nodes: their own process, the packaged weights, results on the T1w's grid."""
 
+import pickle
 import shlex
 
 import nibabel as nb
@@ -34,6 +35,21 @@ def test_weights_in_a_folder_with_a_space(files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / 'node')
     words = shlex.split(ExtractBrain(in_file=files['t1w'], weights=weights).cmdline)
     assert words[words.index('--weights') + 1] == '../my weights; x/brain.safetensors'
+
+
+def test_weights_set_or_connected_later(tmp_path):
+    """The hash is that of the file, in copies of a node and in other processes too."""
+    paper, packaged = find_weights('segmentation', 'paper'), find_weights('segmentation')
+    node = pe.Node(SegmentTumor(), name='node')
+    assert node.inputs.weights_sha256 == packaged.sha256
+    for inputs in (node.clone('copy').inputs, pickle.loads(pickle.dumps(node.inputs))):
+        assert inputs.weights_sha256 == packaged.sha256
+        inputs.weights = str(paper.path)
+        assert inputs.weights_sha256 == paper.sha256
+    # what was planned with other weights stays so
+    planned = SegmentTumor(weights=str(paper.path), weights_sha256='of what was planned')
+    again = pickle.loads(pickle.dumps(planned))
+    assert again.inputs.weights_sha256 == 'of what was planned'
 
 
 def test_segment_tumor(files, tmp_path):

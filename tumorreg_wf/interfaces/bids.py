@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -17,27 +18,43 @@ from tumorreg_wf.files import check_whole, write_aside
 from tumorreg_wf.images import reorient_like
 
 # niworkflows lists all TemplateFlow templates when it is imported: seconds of indexing, and a
-# cache folder in HOME. A home with nothing in it spares both. The variable is put back, so that
-# ``templateflow.TemplateFlowClient()`` still finds the user's templates.
+# cache folder in HOME. A home with nothing in it spares both.
+_imported = 'templateflow' in sys.modules
 _user_home = os.environ.get('TEMPLATEFLOW_HOME')
 with tempfile.TemporaryDirectory() as _no_templates:
     Path(_no_templates, 'tpl-none').mkdir()
     os.environ['TEMPLATEFLOW_HOME'] = _no_templates
     try:
-        from niworkflows.interfaces.bids import DerivativesDataSink as _DerivativesDataSink
+        import templateflow
+        from niworkflows.interfaces import bids as _niworkflows
     finally:
         del os.environ['TEMPLATEFLOW_HOME']
         if _user_home is not None:
             os.environ['TEMPLATEFLOW_HOME'] = _user_home
 
+
+class _Templates:
+    """Names of TemplateFlow's templates, listed when somebody asks."""
+
+    def __contains__(self, name: object) -> bool:
+        return name in templateflow.api.templates()
+
+
+if not _imported:  # the rest of the process, a pipeline around this one, finds the user's templates
+    templateflow.conf._cache.config = type(templateflow.conf._cache.config)()
+    templateflow.conf._cache.__post_init__()
+    templateflow.conf._cache.__dict__.pop('layout', None)
+    for _sink in (_niworkflows.DerivativesDataSink, _niworkflows.PrepareDerivative):
+        _sink._standard_spaces = _Templates()
+
 _spec = json.loads((files('tumorreg_wf') / 'data' / 'io_spec.json').read_text())
 
 
-class _DerivativesDataSinkInputSpec(_DerivativesDataSink.input_spec):
+class _DerivativesDataSinkInputSpec(_niworkflows.DerivativesDataSink.input_spec):
     grid = File(desc='image whose grid in_file is on; axes are stored in the same order')
 
 
-class DerivativesDataSink(_DerivativesDataSink):
+class DerivativesDataSink(_niworkflows.DerivativesDataSink):
     """Store a file under its BIDS name; the patterns are in ``data/io_spec.json``.
 
     Entities of the source T1w (subject, session, acquisition, run...) are kept. Masks are written
@@ -51,7 +68,7 @@ class DerivativesDataSink(_DerivativesDataSink):
     _config_entities = frozenset(entity['name'] for entity in _spec['entities'])
     _config_entities_dict = _spec['entities']
     _file_patterns = tuple(_spec['default_path_patterns'])
-    _default_dtypes = _DerivativesDataSink._default_dtypes | {'T1w': 'float32'}
+    _default_dtypes = _niworkflows.DerivativesDataSink._default_dtypes | {'T1w': 'float32'}
     # spaces that NIfTI has a code for (MNI); any other space is 'aligned to another image'
     _standard_spaces = frozenset(
         {
@@ -71,7 +88,8 @@ class DerivativesDataSink(_DerivativesDataSink):
             self.inputs.base_directory = stored
             if isdefined(self.inputs.grid):
                 self.inputs.in_file = [
-                    self._on_grid(path, runtime.cwd) for path in self.inputs.in_file
+                    self._on_grid(path, Path(runtime.cwd) / f'turned{number}')
+                    for number, path in enumerate(self.inputs.in_file)
                 ]
             try:
                 runtime = super()._run_interface(runtime)
@@ -88,14 +106,15 @@ class DerivativesDataSink(_DerivativesDataSink):
                 self._results[name] = _moved(self._results[name], stored, out_dir)
         return runtime
 
-    def _on_grid(self, path: str, folder: str) -> str:
+    def _on_grid(self, path: str, folder: Path) -> str:
         """Write an image with its axes in the order of the grid's."""
         image = nb.Nifti1Image.from_filename(path)
         grid = cast('nb.spatialimages.SpatialImage', nb.load(self.inputs.grid))
         turned = reorient_like(image, grid)
         if turned is image:
             return path
-        out_file = Path(folder) / f'turned_{Path(path).name}'
+        folder.mkdir(exist_ok=True)
+        out_file = folder / Path(path).name
         turned.to_filename(out_file)
         return str(out_file)
 

@@ -14,12 +14,13 @@ from nipype.interfaces.base import (
     CommandLineInputSpec,
     File,
     TraitedSpec,
+    Undefined,
     isdefined,
     traits,
 )
 
 from tumorreg_wf.interfaces.commands import CheckedCommand
-from tumorreg_wf.weights import find_weights
+from tumorreg_wf.weights import find_weights, read_weights
 
 #: The runner as a program of this interpreter.
 RUNNER = f'{shlex.quote(sys.executable)} -m tumorreg_wf.models.runner'
@@ -42,6 +43,11 @@ class _NetworkInputSpec(CommandLineInputSpec):
     num_threads = traits.Int(
         1, usedefault=True, nohash=True, argstr='--threads %d', desc='CPU threads of torch'
     )
+
+    def _weights_changed(self, old, new) -> None:
+        """Keep the hash that of the weights, also where they are set or connected later."""
+        if isdefined(old):  # else the node is made, or comes from another process
+            self.weights_sha256 = read_weights(new).sha256 if isdefined(new) else Undefined
 
 
 class _NetworkCommand(CheckedCommand):
