@@ -22,7 +22,7 @@ from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.outputs import write_dataset_files
-from tumorreg_wf.workflows.registration import init_registration_wf
+from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 
 
 def names_for_fmriprep(template: str) -> dict[str, dict]:
@@ -74,9 +74,16 @@ def init_for_fmriprep_wf(
     )
     conform_wf = init_conform_wf(has_flair=False, has_brain_mask=True)
     tumor_mask = pe.Node(ConformMask(), name='tumor_mask')
-    bias_correction_wf = init_bias_correction_wf(has_flair=False, omp_nthreads=omp_nthreads)
+    bias_correction_wf = init_bias_correction_wf(
+        # what lies outside of the brain mask stays, and is corrected too
+        has_flair=False,
+        whole_head=True,
+        omp_nthreads=omp_nthreads,
+    )
     inpainting_wf = init_inpainting_wf(omp_nthreads=omp_nthreads)
-    registration_wf = init_registration_wf(settings=settings, omp_nthreads=omp_nthreads)
+    registration_wf = init_registration_wf(
+        target=TARGETS['recovered-masked'], settings=settings, omp_nthreads=omp_nthreads
+    )
     registration_wf.inputs.inputnode.template = str(template.t1w)
     atlas_wf = init_atlas_wf(template=template)
 
@@ -93,7 +100,10 @@ def init_for_fmriprep_wf(
         (bias_correction_wf, inpainting_wf, [('outputnode.t1w', 'inputnode.t1w')]),
         (conform_wf, inpainting_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
         (tumor_mask, inpainting_wf, [('out_mask', 'inputnode.tumor_mask')]),
-        (inpainting_wf, registration_wf, [('outputnode.t1w', 'inputnode.t1w')]),
+        (inpainting_wf, registration_wf, [
+            ('outputnode.t1w', 'inputnode.t1w'),
+            ('outputnode.dilated_mask', 'inputnode.dilated_mask'),
+        ]),
         (conform_wf, registration_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
         (bias_correction_wf, atlas_wf, [('outputnode.t1w', 'inputnode.t1w')]),
         (inpainting_wf, atlas_wf, [

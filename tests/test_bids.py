@@ -216,6 +216,33 @@ def test_cases_and_their_references(tree):
     assert found.tumor_mask.name == 'sub-03_label-lesion_mask.nii.gz'
 
 
+def test_own_outputs_are_no_references(tree):
+    root = tree('sub-01_T1w', 'sub-02_T1w')
+
+    def put(folder, name):
+        path = root / 'derivatives' / folder / name.split('_')[0] / 'anat' / f'{name}.nii.gz'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    for name in ('sub-01_label-tumor_mask', 'sub-02_label-tumor_mask'):
+        put('a_run', name)
+    put('reader', 'sub-01_label-tumor_mask')
+    put('reader', 'sub-02_space-MNI_label-tumor_mask')
+    own = root / 'derivatives' / 'a_run' / 'dataset_description.json'
+    own.write_text(json.dumps({'GeneratedBy': [{'Name': 'tumorreg'}]}))
+    one, two = find_cases(root)
+    assert one.tumor_mask.parents[2].name == 'reader' and two.tumor_mask is None
+    own.write_text(json.dumps({'GeneratedBy': [{'Name': 'another'}]}))
+    with pytest.raises(TumorregError, match='sub-01: references in several folders'):
+        find_cases(root)
+
+
+def test_a_case_without_t1w(tree):
+    root = tree('sub-01_T1w', 'sub-02_ses-1_T1w')
+    with pytest.raises(TumorregError, match=r'sub-02_T1w\.nii\.gz: no such file'):
+        find_cases(root)
+
+
 class TestOddDatasets:
     def test_a_mask_of_another_run_is_not_taken(self, tree):
         root = tree(

@@ -63,7 +63,7 @@ class TestRegions:
         assert table['volume_mm3'][0] == 399 * 6
 
     def test_hemisphere_from_the_name(self, labels, lut):
-        lut['name'] = ['7Networks_LH_Vis_1', 'ctx-rh-insula', 'Thalamus_Left', 'Brain stem']
+        lut['name'] = ['7Networks_LH_Vis_1', 'ctx-rh-insula', 'Left Thalamus', 'Brain stem']
         table = measure_regions(labels, labels == 1, SPACING, lut, labels > 1)
         assert list(table['hemisphere']) == ['L', 'R', 'L', 'n/a']
 

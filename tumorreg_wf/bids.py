@@ -147,8 +147,19 @@ def find_cases(
 
     Returns
     -------
-    cases : one per participant, ``tumor_mask`` being the reference.
+    cases : one per participant, ``tumor_mask`` being the reference. What tumorreg found itself
+        is none.
+
+    Raises
+    ------
+    TumorregError
+        If a T1w is missing, or there are references of several folders.
     """
+    folders = [
+        folder
+        for folder in sorted(Path(dataset).glob('derivatives/*/'))
+        if not _is_own_output(folder)
+    ]
     cases = []
     for subject in find_participants(Path(dataset), wanted):
         stem = Path(dataset) / f'sub-{subject}' / 'anat' / f'sub-{subject}'
@@ -156,22 +167,40 @@ def find_cases(
         references = [
             path
             for suffix in ('dseg', 'mask')
-            for path in sorted(
-                Path(dataset).glob(
-                    f'derivatives/*/sub-{subject}/anat/*_label-{label}_{suffix}.nii.gz'
-                )
-            )
+            for folder in folders
+            for path in sorted(folder.glob(f'sub-{subject}/anat/*_label-{label}_{suffix}.nii.gz'))
+            if '_space-' not in path.name
         ]
+        if len({path.parent for path in references}) > 1:
+            raise TumorregError(
+                f'sub-{subject}: references in several folders, '
+                f'{list_some([str(path) for path in references], 3)}. Leave one in {dataset}.'
+            )
+        t1w = stem.with_name(f'{stem.name}_T1w.nii.gz')
+        if not t1w.is_file():
+            raise TumorregError(
+                f'{t1w}: no such file. Names are sub-X/anat/sub-X_T1w.nii.gz here, without '
+                'sessions or other entities.'
+            )
         cases.append(
             Anatomy(
                 subject=subject,
                 session=None,
-                t1w=stem.with_name(f'{stem.name}_T1w.nii.gz'),
+                t1w=t1w,
                 flair=flair if flair.exists() else None,
                 tumor_mask=references[0] if references else None,
             )
         )
     return cases
+
+
+def _is_own_output(folder: Path) -> bool:
+    """Whether tumorreg wrote a folder of derivatives."""
+    try:
+        description = json.loads((folder / 'dataset_description.json').read_text('utf-8-sig'))
+        return any(one.get('Name') == 'tumorreg' for one in description['GeneratedBy'])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def open_layout(root: Path, participants: Iterable[str], database_dir: Path | None = None):

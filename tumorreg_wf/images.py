@@ -167,8 +167,9 @@ def bring_near(image: nb.Nifti1Image, target: nb.Nifti1Image) -> nb.Nifti1Image:
 
     Returns
     -------
-    image : the same where half of it lies in the target's content or more; else a copy whose
-        affine is shifted.
+    image : the same where half of it lies in the target's content or more, or half of that in
+        its own: one may show the brain alone, the other all of the head; else a copy whose affine
+        is shifted.
     """
     contents = [np.asanyarray(one.dataobj) != 0 for one in (image, target)]
     points = [
@@ -178,10 +179,14 @@ def bring_near(image: nb.Nifti1Image, target: nb.Nifti1Image) -> nb.Nifti1Image:
         )
         for one, content in zip((image, target), contents, strict=True)
     ]
-    voxels = nb.affines.apply_affine(np.linalg.inv(target.affine), points[0])
-    met = ndimage.map_coordinates(contents[1].astype(np.uint8), voxels.T, order=0)
-    if met.mean() >= 0.5:
-        return image
+    for one, content, others in (
+        (target, contents[1], points[0]),
+        (image, contents[0], points[1]),
+    ):
+        voxels = nb.affines.apply_affine(np.linalg.inv(one.affine), others)
+        met = ndimage.map_coordinates(content.astype(np.uint8), voxels.T, order=0)
+        if met.mean() >= 0.5:
+            return image
     affine = image.affine.copy()
     affine[:3, 3] += points[1].mean(0) - points[0].mean(0)
     moved = nb.Nifti1Image(np.asanyarray(image.dataobj), affine, image.header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel as nb
@@ -171,6 +172,7 @@ def measure_tumor(
 
 def find_notes(
     tumor: np.ndarray,
+    hole: np.ndarray,
     brain: np.ndarray,
     tissues: np.ndarray,
     t1w: np.ndarray,
@@ -181,6 +183,7 @@ def find_notes(
     Parameters
     ----------
     tumor, brain : boolean (X, Y, Z).
+    hole : boolean (X, Y, Z), what was to be replaced, the dilated tumour.
     tissues : (X, Y, Z), 1 GM, 2 WM, 3 CSF as if there were no tumour.
     t1w : (X, Y, Z), bias-corrected, the tumour still there.
     spacing : voxel size, mm.
@@ -193,8 +196,10 @@ def find_notes(
         ]
     if not inside.any():
         return ['The tumour mask lies outside of the brain mask: nothing was replaced.']
-    if not (brain & ~tumor).any():
-        return ['The tumour mask covers the whole brain: nothing was replaced.']
+    if not (brain & ~hole).any():
+        return [
+            'The tumour mask, grown by its margin, covers the whole brain: nothing was replaced.'
+        ]
     notes = []
     voxel = float(np.prod(spacing)) / 1000
     volume, outside = tumor.sum() * voxel, (tumor & ~brain).sum() * voxel
@@ -297,8 +302,7 @@ def _centroid(name: str, mask: np.ndarray, affine: np.ndarray) -> dict[str, floa
 
 def _hemisphere_of_name(name: str) -> str:
     """Read L or R off a region's name, as Schaefer's, Tian's and FreeSurfer's tables write it."""
-    parts = str(name).replace('-', '_').lower().split('_')
-    for part in parts:
+    for part in re.split('[^a-z0-9]+', str(name).lower()):
         if part in ('l', 'lh', 'left'):
             return 'L'
         if part in ('r', 'rh', 'right'):

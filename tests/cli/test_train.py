@@ -302,6 +302,8 @@ def test_it_starts_from_weights(trained, patients, tmp_path):
     [
         (['--start-from', 'TRAINED', '--width', 8], 'do not fit UNet'),
         (['--start-from', 'nowhere'], 'nowhere: no such weights file'),
+        (['--start-from', 'TRAINED', '--spacing', 2], 'Choose --spacing 3'),
+        (['--healthy', 'PATIENTS'], 'sub-1, sub-2, sub-3: in '),
         (['--architecture', 'PConvNet'], 'PConvNet: segmentation takes SlabUNet'),
         (['--exclude', '1', '2', '3'], 'no patients with reference labels'),
         (['--validate', '1', '2', '3'], 'no patients with reference labels'),
@@ -313,7 +315,8 @@ def test_it_starts_from_weights(trained, patients, tmp_path):
     ],
 )
 def test_wrong_use(trained, patients, tmp_path, capsys, more, message):
-    more = [trained if item == 'TRAINED' else item for item in more]
+    folders = {'TRAINED': trained, 'PATIENTS': patients}
+    more = [folders.get(item, item) for item in more]
     assert main(arguments('segmentation', patients, tmp_path / 'out', *more)) == 1
     error = capsys.readouterr().err
     assert error.startswith('tumorreg-train: ') and message in error

@@ -169,6 +169,19 @@ class TestBringNear:
         np.testing.assert_allclose(near.affine, self.head.affine, atol=1e-4)
         np.testing.assert_allclose(near.get_qform(), near.get_sform(), atol=1e-4)
 
+    def test_a_head_and_its_brain_are_where_they_are(self):
+        """Content of very different size and middle, in places that fit."""
+        data = np.asanyarray(self.head.dataobj)
+        where = np.argwhere(data != 0)
+        low, high = where.min(0), where.max(0)
+        part = np.zeros_like(data)
+        box = tuple(slice(b - (b - a) // 3, b) for a, b in zip(low, high))
+        part[box] = data[box]
+        brain = nb.Nifti1Image(part, self.head.affine)
+        assert np.count_nonzero(part) < 0.5 * np.count_nonzero(data)
+        assert bring_near(self.head, brain) is self.head
+        assert bring_near(brain, self.head) is brain
+
     def test_the_report_says_so(self, tmp_path):
         turned = nb.as_closest_canonical(self.head)
         turned.to_filename(tmp_path / 'T1w.nii')

@@ -101,6 +101,28 @@ def test_normalize_and_mask(save):
     assert not out[~inside].any()
 
 
+def test_a_flair_of_a_part_of_the_brain(save):
+    """What was not imaged is no tissue: it stays 0, and the rest is as it was."""
+    inside = brain()
+    data = np.random.default_rng(0).uniform(100, 900, inside.shape).astype(np.float32)
+    mask = save(inside.astype(np.uint8), 'mask.nii.gz')
+    part = data.copy()
+    part[: part.shape[0] // 2] = 0
+    missing = inside & (part == 0)
+    assert 0.2 * inside.sum() < missing.sum() < 0.8 * inside.sum()
+    results = [
+        load(
+            NormalizeIntensity(in_file=image, in_mask=mask, modality='FLAIR')
+            .run()
+            .outputs.out_file
+        )
+        for image in (save(data), save(part, 'part.nii.gz'))
+    ]
+    assert not results[1][missing].any()
+    seen = inside & ~missing
+    assert np.abs(results[0] - results[1])[seen].mean() < 0.05
+
+
 def test_the_scale_is_kept(save):
     inside = brain()
     data = np.random.default_rng(0).uniform(100, 900, inside.shape).astype(np.float32)

@@ -58,6 +58,14 @@ class TestReading:
         with pytest.raises(TumorregError, match=r'sub-1_T1w\.nii\.gz: no such file'):
             read_patients(dataset, spacing=4.0)
 
+    def test_healthy_in_sessions(self, dataset):
+        """Nobody would notice that none are learnt from."""
+        anat = dataset / 'sub-2' / 'anat'
+        (dataset / 'sub-2' / 'ses-1').mkdir()
+        anat.rename(dataset / 'sub-2' / 'ses-1' / 'anat')
+        with pytest.raises(TumorregError, match='without sessions'):
+            read_healthy(dataset, spacing=4.0)
+
     def test_healthy(self, dataset):
         cases = read_healthy(dataset, spacing=4.0)
         assert [case.name for case in cases] == ['sub-1', 'sub-2']

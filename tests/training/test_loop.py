@@ -325,6 +325,21 @@ def test_a_bar_on_a_terminal(tmp_path, monkeypatch, capsys, terminal):
     assert 'step 20 seconds' in shown
 
 
+def test_garbage_from_a_convolution_does_not_reach_the_statistics(tmp_path):
+    """Nor is a network that gives no figure the best one."""
+    network = make_network()
+    count = iter(range(6))
+    network[0].register_forward_hook(
+        lambda *inputs: inputs[2] * (float('nan') if network.training and next(count) == 2 else 1)
+    )
+    figures = iter([float('nan'), 1.0, 0.5, 0.4])
+    validation = Validation(lambda _: {'a': next(figures)}, every=2)
+    run(tmp_path, network, steps=6, validation=validation)
+    assert network[1].running_mean.isfinite().all() and network[1].running_var.isfinite().all()
+    best = torch.load(tmp_path / 'checkpoint.pt', weights_only=True)['best']
+    assert (best['step'], best['mean']) == (4, 1.0)
+
+
 @pytest.mark.parametrize('garbage', [float('inf'), float('nan')])
 def test_a_step_with_garbage_for_a_gradient_is_left_out(tmp_path, garbage):
     """As if the third of six gradients had come out of a broken convolution."""

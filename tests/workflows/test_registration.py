@@ -134,8 +134,11 @@ def test_greedy_leaves_out_what_is_masked(images, tmp_path, target):
 
 def test_settings_of_the_user(tmp_path):
     path = tmp_path / 'my.json'
-    path.write_text('{"_note": "x", "dimension": 3}')
-    assert registration_settings(str(path)) == {'dimension': 3}
+    path.write_text('{"_note": "x", "dimension": 3, "transforms": ["Affine"]}')
+    assert registration_settings(str(path))['dimension'] == 3
+    path.write_text('{"deformabel": "-m NCC 2x2x2"}')
+    with pytest.raises(TumorregError, match='neither settings of greedy'):
+        registration_settings(str(path))
     with pytest.raises(TumorregError, match='ants_nothing.json: cannot be read'):
         registration_settings('nothing')
 

@@ -77,6 +77,12 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
                 f'{start.path}: weights of {start.architecture} {start.config}, which do not fit '
                 f'{recipe.architecture} {config}.'
             )
+        times = 2 if part is not network else 1
+        if start.spacing != times * recipe.spacing:
+            raise TumorregError(
+                f'{start.path}: trained in voxels of {start.spacing:g} mm, and not '
+                f'{times * recipe.spacing:g}. Choose --spacing {start.spacing / times:g}.'
+            )
         part.load_state_dict(load_file(start.path))
     network.to(device, memory_format=networks.MEMORY_FORMATS[network.dimensions])
     features = None

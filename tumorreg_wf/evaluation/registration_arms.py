@@ -32,7 +32,7 @@ ARMS = {
 }
 
 #: What ``tumorreg`` does unless told otherwise.
-DEFAULT_ARM = 'recovered'
+DEFAULT_ARM = 'recovered-masked'
 
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
 DILATION = 3.0

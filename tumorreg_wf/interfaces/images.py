@@ -232,7 +232,8 @@ class _NormalizeInputSpec(_ApplyMaskInputSpec):
 class NormalizeIntensity(SimpleInterface):
     """Histogram matching to a reference, then z-score, both within the brain.
 
-    What is computed is in ``tumorreg_wf.intensity.normalize``.
+    What is computed is in ``tumorreg_wf.intensity.normalize``. Of a FLAIR that does not reach all
+    of the brain, what is there counts; the rest stays 0.
     """
 
     input_spec = _NormalizeInputSpec
@@ -240,11 +241,11 @@ class NormalizeIntensity(SimpleInterface):
 
     def _run_interface(self, runtime):
         image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
-        data = normalize(
-            image.get_fdata(dtype=np.float32),
-            np.asanyarray(mask.dataobj) > 0,
-            reference_quantiles(self.inputs.modality),
-        )
+        data = image.get_fdata(dtype=np.float32)
+        inside = np.asanyarray(mask.dataobj) > 0
+        if self.inputs.modality == 'FLAIR':
+            inside &= data != 0
+        data = normalize(data, inside, reference_quantiles(self.inputs.modality))
         out_file = os.path.join(runtime.cwd, 'normalized.nii.gz')
         self._results['out_file'] = save_like(data, image, out_file)
         return runtime

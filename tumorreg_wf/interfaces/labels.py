@@ -227,7 +227,7 @@ class TumorTables(SimpleInterface):
         self._results['notes'] = [
             *self.inputs.notes,
             *find_brain_notes(brain > 0, voxel_spacing(image)),
-            *find_notes(tumor, brain > 0, tissues, t1w, voxel_spacing(image)),
+            *find_notes(tumor, dilated > 0, brain > 0, tissues, t1w, voxel_spacing(image)),
             *find_place_notes(std_tumor, std_image.affine, regions),
         ]
         return runtime

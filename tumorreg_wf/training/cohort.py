@@ -81,6 +81,11 @@ def read_cohort(
     """
     patients = read_patients(data, spacing=spacing, exclude=exclude)
     others = [] if healthy is None else read_healthy(healthy, spacing=spacing, exclude=exclude)
+    if both := {case.name for case in patients} & {case.name for case in others}:
+        raise TumorregError(
+            f'{", ".join(sorted(both))}: in {data} and in {healthy}. Options name participants by '
+            'label: give those of one dataset others.'
+        )
     names = {f'sub-{label}' for label in validate}
     candidates = patients + others if judge_healthy else patients
     held_out = [case for case in candidates if case.name in names]

@@ -65,11 +65,11 @@ def read_patients(dataset: Path, *, spacing: float, exclude: Iterable[str] = ())
 
 def read_healthy(dataset: Path, *, spacing: float, exclude: Iterable[str] = ()) -> list[Case]:
     """Read skull-stripped T1w of people without lesions from a BIDS dataset."""
-    excluded = {f'sub-{name.removeprefix("sub-")}' for name in exclude}
+    excluded = {name.removeprefix('sub-') for name in exclude}
     return [
-        make_case(path.name.split('_')[0], load_image(path), None, None, spacing=spacing)
-        for path in sorted(Path(dataset).glob('sub-*/anat/*_T1w.nii.gz'))
-        if path.name.split('_')[0] not in excluded
+        make_case(f'sub-{case.subject}', load_image(case.t1w), None, None, spacing=spacing)
+        for case in find_cases(dataset)
+        if case.subject not in excluded
     ]
 
 

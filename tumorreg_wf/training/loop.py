@@ -132,12 +132,16 @@ def train(
             break
         for group in optimizer.param_groups:
             group['lr'] = _rate(done - 1, steps, learning_rate, fine_tuning_rate)
+        before = [values.clone() for values in network.buffers()]
         found = loss(forward, *(part.to(device) for part in next(prepared)))
         optimizer.zero_grad()
         found['total'].backward()
         norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         if norm <= LARGEST_GRADIENT:
             optimizer.step()
+        else:  # statistics of batch normalisation are no better than the gradients
+            for values, old in zip(network.buffers(), before, strict=True):
+                values.copy_(old)
         terms.append({name: value.detach() for name, value in found.items()})
         logs.advance(done)
 
@@ -199,7 +203,8 @@ def _validate(network: nn.Module, validation: Validation, state: dict, logs: Log
     network.train()
     mean = float(np.mean(list(figures.values())))
     logs.validation(state['step'], {'mean': mean, **figures})
-    if state['best'] is None or mean > state['best']['mean']:
+    best = state['best']
+    if best is None or not math.isfinite(best['mean']) or mean > best['mean']:
         copy = {key: value.detach().cpu().clone() for key, value in network.state_dict().items()}
         state['best'] = {'step': state['step'], 'mean': mean, 'figures': figures, 'network': copy}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nipype.pipeline import engine as pe
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.ants import Registration
 from tumorreg_wf.interfaces.greedy import GreedyRegistration
 from tumorreg_wf.workflows.ants import ants_settings, read_settings, seed_node
@@ -35,7 +36,13 @@ def registration_settings(name: str) -> dict:
     settings : inputs of ANTs' node, or the stages of greedy.
     """
     if name.endswith('.json'):
-        return read_settings(Path(name))
+        settings = read_settings(Path(name))
+        if engine_of(settings) == 'greedy' and set(settings) != {'affine', 'deformable'}:
+            raise TumorregError(
+                f'{name}: neither settings of greedy ("affine" and "deformable") nor of '
+                'antsRegistration ("transforms" and so on).'
+            )
+        return settings
     if name.startswith('greedy'):
         return read_settings(Path(str(files('tumorreg_wf') / 'data' / f'{name}.json')))
     return ants_settings(name)

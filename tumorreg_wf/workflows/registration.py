@@ -53,7 +53,8 @@ def init_registration_wf(
 
     Parameters
     ----------
-    target : of :data:`TARGETS`: which T1w will come in, and whether the tumour is masked.
+    target : of :data:`TARGETS`: which T1w will come in, and whether the tumour is masked. The
+        default needs no mask; ``tumorreg`` itself uses ``'recovered-masked'``.
     settings : engine and how it is used: ``'greedy'`` or ``'syn'``, with ``'_sloppy'`` for trying
         things out or ``'_precise'``, a JSON file, or what
         :func:`tumorreg_wf.workflows.engines.registration_settings` makes of these.
