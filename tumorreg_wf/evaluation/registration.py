@@ -184,7 +184,7 @@ class _Results:
     Attributes
     ----------
     measures : outputs of :class:`MeasureArms` of the patients that are finished.
-    seconds : of antsRegistration, by patient and arm; of an earlier run, its time then.
+    seconds : of the registration, by patient and arm; of an earlier run, its time then.
     """
 
     def __init__(self, cases: list[Case], stages: dict[str, str]) -> None:

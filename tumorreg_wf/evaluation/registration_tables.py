@@ -37,7 +37,7 @@ COLUMNS = {
     'distance_median_mm': 'The median of the same.',
     'distance_p95_mm': 'The 95th percentile of the same.',
     'fold_fraction': 'Part of the region where the Jacobian determinant of the warp is 0 or less.',
-    'seconds': 'Time of antsRegistration in this arm, s; without the affine where it is shared.',
+    'seconds': 'Time of the registration in this arm, s; without the affine where it is shared.',
 }
 
 TEST_COLUMNS = {

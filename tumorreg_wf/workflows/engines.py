@@ -66,7 +66,7 @@ def registration_node(
     ----------
     settings : of :func:`registration_settings`.
     omp_nthreads : threads.
-    random_seed : of the metric's sampling; None leaves it to the engine.
+    random_seed : of the metric's sampling; None leaves it to ANTs, and is 1 for greedy.
     name : name of the node.
     """
     if engine_of(settings) == 'syn':

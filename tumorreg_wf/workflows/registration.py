@@ -59,7 +59,7 @@ def init_registration_wf(
         things out or ``'_precise'``, a JSON file, or what
         :func:`tumorreg_wf.workflows.engines.registration_settings` makes of these.
     omp_nthreads : threads.
-    random_seed : of the metric's sampling; None leaves it to the engine.
+    random_seed : of the metric's sampling; None leaves it to ANTs, and is 1 for greedy.
     name : name of the workflow.
 
     Inputs
