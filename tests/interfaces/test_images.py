@@ -110,15 +110,15 @@ def test_a_flair_of_a_part_of_the_brain(save):
     part[: part.shape[0] // 2] = 0
     missing = inside & (part == 0)
     assert 0.2 * inside.sum() < missing.sum() < 0.8 * inside.sum()
-    results = [
-        load(
-            NormalizeIntensity(in_file=image, in_mask=mask, modality='FLAIR')
-            .run()
-            .outputs.out_file
-        )
+    outputs = [
+        NormalizeIntensity(in_file=image, in_mask=mask, modality='FLAIR').run().outputs
         for image in (save(data), save(part, 'part.nii.gz'))
     ]
+    results, notes = [load(one.out_file) for one in outputs], [one.notes for one in outputs]
     assert not results[1][missing].any()
+    share = missing.sum() / inside.sum()
+    assert notes[0] == []
+    assert notes[1][0].startswith(f'The FLAIR does not show {share:.0%} of the brain')
     seen = inside & ~missing
     assert np.abs(results[0] - results[1])[seen].mean() < 0.05
 

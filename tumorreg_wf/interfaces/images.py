@@ -229,6 +229,14 @@ class _NormalizeInputSpec(_ApplyMaskInputSpec):
     modality = traits.Enum('T1w', 'FLAIR', usedefault=True, desc='reference histogram')
 
 
+class _NormalizeOutputSpec(_ImageOutputSpec):
+    notes = traits.List(traits.Str, desc='what the reader of the report should know')
+
+
+#: Less of a brain than this without FLAIR is not worth a word: a slice, fluid that is 0.
+NO_FLAIR = 0.03
+
+
 class NormalizeIntensity(SimpleInterface):
     """Histogram matching to a reference, then z-score, both within the brain.
 
@@ -237,14 +245,22 @@ class NormalizeIntensity(SimpleInterface):
     """
 
     input_spec = _NormalizeInputSpec
-    output_spec = _ImageOutputSpec
+    output_spec = _NormalizeOutputSpec
 
     def _run_interface(self, runtime):
         image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
         data = image.get_fdata(dtype=np.float32)
         inside = np.asanyarray(mask.dataobj) > 0
-        if self.inputs.modality == 'FLAIR':
+        notes = []
+        if self.inputs.modality == 'FLAIR' and inside.any():
+            missing = 1 - np.mean(data[inside] != 0)
             inside &= data != 0
+            if missing > NO_FLAIR:
+                notes.append(
+                    f'The FLAIR does not show {missing:.0%} of the brain: there the tumour was '
+                    'looked for in the T1w alone.'
+                )
+        self._results['notes'] = notes
         data = normalize(data, inside, reference_quantiles(self.inputs.modality))
         out_file = os.path.join(runtime.cwd, 'normalized.nii.gz')
         self._results['out_file'] = save_like(data, image, out_file)

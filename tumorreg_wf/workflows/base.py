@@ -132,6 +132,7 @@ def init_anatomy_wf(
         ])  # fmt: skip
 
     tumor = pe.Node(niu.IdentityInterface(fields=['mask', 'probseg']), name='tumor')
+    notes = pe.Node(niu.Merge(2), name='notes', run_without_submitting=True)
     if given is not None:
         workflow.__desc__ += 'The tumour mask was given by the authors. '
         tumor_mask = pe.Node(ConformMask(in_file=str(given)), name='tumor_mask', mem_gb=0.5)
@@ -153,6 +154,7 @@ def init_anatomy_wf(
             (conform_wf, intensity_wf, _along('brain_mask')),
             (intensity_wf, segmentation_wf, _along(*images)),
             (conform_wf, segmentation_wf, _along('brain_mask')),
+            (intensity_wf, notes, [('outputnode.notes', 'in2')]),
             (segmentation_wf, tumor, [
                 ('outputnode.tumor_mask', 'mask'), ('outputnode.tumor_probseg', 'probseg'),
             ]),
@@ -171,7 +173,9 @@ def init_anatomy_wf(
             ('outputnode.t1w', 'inputnode.t1w_recovered'),
             ('outputnode.dilated_mask', 'inputnode.dilated_mask'),
         ]),
-        (conform_wf, atlas_wf, _along('brain_mask', 'notes')),
+        (conform_wf, atlas_wf, _along('brain_mask')),
+        (conform_wf, notes, [('outputnode.notes', 'in1')]),
+        (notes, atlas_wf, [('out', 'inputnode.notes')]),
         (tumor, atlas_wf, [('mask', 'inputnode.tumor_mask')]),
     ])  # fmt: skip
     if target.masked:

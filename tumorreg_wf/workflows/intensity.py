@@ -26,6 +26,8 @@ def init_intensity_wf(*, has_flair: bool = True, name: str = 'intensity_wf') -> 
     -------
     t1w, flair
         Matched to a reference histogram; mean 0, standard deviation 1 in the brain, 0 outside.
+    notes
+        What the reader of the report should know of the FLAIR.
     """
     workflow = Workflow(name=name)
     workflow.__desc__ = (
@@ -35,7 +37,10 @@ def init_intensity_wf(*, has_flair: bool = True, name: str = 'intensity_wf') -> 
     inputnode = pe.Node(
         niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='inputnode'
     )
-    outputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'flair']), name='outputnode')
+    outputnode = pe.Node(
+        niu.IdentityInterface(fields=['t1w', 'flair', 'notes']), name='outputnode'
+    )
+    outputnode.inputs.notes = []
     modalities = {'t1w': 'T1w', 'flair': 'FLAIR'} if has_flair else {'t1w': 'T1w'}
     for image, modality in modalities.items():
         normalize = pe.Node(
@@ -45,4 +50,6 @@ def init_intensity_wf(*, has_flair: bool = True, name: str = 'intensity_wf') -> 
             (inputnode, normalize, [(image, 'in_file'), ('brain_mask', 'in_mask')]),
             (normalize, outputnode, [('out_file', image)]),
         ])  # fmt: skip
+    if has_flair:
+        workflow.connect([(normalize, outputnode, [('notes', 'notes')])])
     return workflow
