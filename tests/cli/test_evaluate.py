@@ -1,6 +1,7 @@
 """tumorreg-evaluate on phantoms: what goes in, what is written."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -119,6 +120,19 @@ class TestSegmentation:
         for name in ('dice', 'worst'):
             assert (out / f'segmentation_{name}.png').stat().st_size > 5000
         assert 'sub-a2 (2 of 6): T1w+FLAIR Dice' in capsys.readouterr().out
+
+    def test_a_damaged_image_is_said_first(
+        self, fake_segment, patients, healthy, tmp_path, capsys
+    ):
+        """Not after hours of work, of which nothing would be left."""
+        copy = tmp_path / 'copy'
+        shutil.copytree(healthy, copy)
+        image = max(copy.glob('sub-*/anat/*_T1w.nii.gz'))
+        image.write_bytes(image.read_bytes()[:500])
+        argv = ['segmentation', str(patients), str(tmp_path / 'out'), '--no-tumor', str(copy)]
+        assert main(argv) == 1
+        out, error = capsys.readouterr()
+        assert image.name in error and 'Dice' not in out
 
     def test_found_without_a_tumour_is_wrong(self, fake_segment, patients, lesions, tmp_path):
         for path in lesions.glob('derivatives/*/*/*/*'):

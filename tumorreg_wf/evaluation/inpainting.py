@@ -105,6 +105,8 @@ def evaluate_inpainting(
     """
     check_dataset(dataset)
     cases = find_cases(dataset, participants)
+    for case in cases:  # better a message now than hours of work lost
+        load_image(case.t1w)
     first, last = shape_range or (1, None)
     paths = find_shapes(shapes, slice(first - 1, last))
     networks = _choose_networks(methods, weights)

@@ -114,6 +114,9 @@ def evaluate_segmentation(
         check_dataset(folder)
         cases += [(folder, case) for case in find_cases(folder, label='lesion')]
     with_tumor = len(cases) - sum(folder in no_tumor for folder, _ in cases)
+    for _, case in cases:  # better a message now than hours of work lost
+        for path in filter(None, (case.t1w, case.flair, case.tumor_mask)):
+            load_image(path)
 
     rows: list[dict] = []
     pictures: list[Picture] = []
