@@ -349,7 +349,7 @@ def _check_filter(name: str, query, layout) -> dict:
         )
     for value in query.values():
         for part in value if isinstance(value, list) else [value]:
-            if not isinstance(part, str | int | None):
+            if not isinstance(part, str | int | None) or not _is_text(part):
                 raise TumorregError(
                     f'--bids-filter-file: {part!r:.200} in the query for {name} is no value of an '
                     'entity. Texts, numbers, null (none), "*" (any) and lists of these are.'
@@ -360,6 +360,15 @@ def _check_filter(name: str, query, layout) -> dict:
         for key, value in query.items()
         if key != 'subject'
     }
+
+
+def _is_text(value) -> bool:
+    """Whether a value, as text, can be asked for: JSON may hold halves of characters."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_names(anatomies: Iterable[Anatomy]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import torch
@@ -42,10 +43,21 @@ BATCH = 8
 
 def load_network(weights: Weights, device: str = 'cpu') -> nn.Module:
     """Build a network from its weights file, ready for inference."""
+
+    def make() -> nn.Module:
+        return ARCHITECTURES[weights.architecture](**weights.config)
+
     try:
-        network = ARCHITECTURES[weights.architecture](**weights.config)
-        network.load_state_dict(load_file(weights.path))
-    except (KeyError, TypeError, RuntimeError) as error:
+        if re.search(r'\d{5}', json.dumps(weights.config)):
+            raise ValueError('no network is that large')
+        state = load_file(weights.path)
+        with torch.device('meta'):  # takes no memory, whatever a damaged file says
+            planned = {key: value.shape for key, value in make().state_dict().items()}
+        if planned != {key: value.shape for key, value in state.items()}:
+            raise ValueError('other tensors than those of the network')
+        network = make()
+        network.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         if 'allocate' in str(error):  # too little memory, which is no fault of the weights
             raise
         raise TumorregError(
