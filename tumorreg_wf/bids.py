@@ -349,7 +349,7 @@ def _check_filter(name: str, query, layout) -> dict:
         )
     for value in query.values():
         for part in value if isinstance(value, list) else [value]:
-            if not isinstance(part, str | int | None) or not _is_text(part):
+            if not isinstance(part, str | int | None) or not _is_value(part):
                 raise TumorregError(
                     f'--bids-filter-file: {part!r:.200} in the query for {name} is no value of an '
                     'entity. Texts, numbers, null (none), "*" (any) and lists of these are.'
@@ -362,13 +362,13 @@ def _check_filter(name: str, query, layout) -> dict:
     }
 
 
-def _is_text(value) -> bool:
-    """Whether a value, as text, can be asked for: JSON may hold halves of characters."""
+def _is_value(value) -> bool:
+    """Whether a database can be asked for a value of JSON: no half of a character, 64 bits."""
     try:
         str(value).encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return not isinstance(value, int) or abs(value) < 2**63
 
 
 def check_names(anatomies: Iterable[Anatomy]) -> None:
