@@ -239,6 +239,26 @@ class TestSegment:
         expected = expit(np.mean([logit(np.clip(one[inside], 1e-6, 1)) for one in alone], 0))
         assert np.quantile(np.abs(together[inside] - expected), 0.95) < 0.015
 
+    def test_who_needs_a_flair_is_asked_where_there_is_one(self, patient):
+        """A FLAIR of the upper slices: below, the T1w is all there is."""
+        torch.manual_seed(0)
+        kinds = [{'network': 'SlabUNet'}, {'network': 'UNet', 'needs_flair': True}]
+        ensemble = UNetEnsemble([{'width': 4, 'levels': 2, **kind} for kind in kinds]).eval()
+        part = array(patient['flair']).copy()
+        part[:, :, :20] = 0
+        images = patient['t1w'], like(part, patient['t1w']), patient['brain']
+        together, _ = segment(ensemble, *images, spacing=2)
+        slabs, unet = (segment(member, *images, spacing=2)[0] for member in ensemble.members)
+        inside = together > 0
+        below, above = inside.copy(), inside.copy()
+        below[:, :, 19:], above[:, :, :21] = False, False  # away from the smoothing over slices
+        assert below.any() and above.any()
+        np.testing.assert_allclose(together[below], slabs[below], atol=1e-5)
+        lower, upper = np.minimum(slabs, unet), np.maximum(slabs, unet)
+        assert np.abs(together - slabs)[above].max() > 0.01
+        between = (together >= lower - 0.02) & (together <= upper + 0.02)
+        assert between[above].mean() > 0.95
+
     def test_specks_are_no_tumor(self, patient):
         flair = np.zeros(patient['t1w'].shape)
         flair[20:23, 25:29, 20:24] = 5  # 384 mm^3

@@ -134,7 +134,5 @@ def test_members_of_an_ensemble():
     kinds = [{'network': 'SlabUNet'}, {'network': 'UNet', 'needs_flair': True}]
     kinds += [{'network': 'MirrorUNet'}]
     ensemble = UNetEnsemble([{'width': 4, 'levels': 2, **kind} for kind in kinds])
-    slab, unet, mirror = ensemble.members
     assert [type(one) for one in ensemble.members] == [SlabUNet, UNet, MirrorUNet]
-    assert ensemble.asked(with_flair=True) == [slab, unet, mirror]
-    assert ensemble.asked(with_flair=False) == [slab, mirror]
+    assert ensemble.needs_flair == [False, True, False]

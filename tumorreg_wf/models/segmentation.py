@@ -81,13 +81,7 @@ def segment(
     # resampled T1w is 0 outside the brain, and only there all over
     box = bounding_box(channels[0] != 0)
     volume = np.stack([channel[box] for channel in channels])
-    asked = [network]
-    if isinstance(network, UNetEnsemble):
-        asked = network.asked(with_flair=bool(volume[1].any()))
-    finders = {2: _find_in_slices, 3: _find_in_volume}
-    logits = np.mean(
-        [finders[one.dimensions](one, volume, spacing, device) for one in asked], axis=0
-    )
+    logits = _find(network, volume, spacing, device)
     probability = np.zeros(grid_t1w.shape, np.float32)
     found = expit(logits)
     # tumours are smooth from slice to slice
@@ -98,6 +92,22 @@ def segment(
     inside = np.asanyarray(brain.dataobj) > 0
     probability = np.clip(native.get_fdata(dtype=np.float32), 0, 1) * inside
     return probability, tumor_parts(probability, voxel_spacing(t1w))
+
+
+def _find(network: nn.Module, volume: np.ndarray, spacing: float, device: str) -> np.ndarray:
+    """Logits (X, Y, Z) of images (2, X, Y, Z), by one network or the mean of several."""
+    if isinstance(network, UNetEnsemble):
+        with_flair = volume[1].any(axis=(0, 1))  # it may show some slices alone
+        total = np.zeros(volume.shape[1:], np.float32)
+        count = np.zeros(len(with_flair))
+        for member, needs_flair in zip(network.members, network.needs_flair, strict=True):
+            asked = with_flair if needs_flair else np.ones_like(with_flair)
+            if asked.any():
+                total += asked * _find(member, volume, spacing, device)
+                count += asked
+        return total / count
+    find = {2: _find_in_slices, 3: _find_in_volume}[network.dimensions]
+    return find(network, volume, spacing, device)
 
 
 def _find_in_slices(
@@ -119,8 +129,7 @@ def _find_in_volume(
     if not brain.any():
         return np.full(brain.shape, NOWHERE, np.float32)
     matrix = upright(volume[0], brain)
-    places = np.argwhere(brain) @ np.linalg.inv(matrix[:3, :3]).T
-    places += np.linalg.inv(matrix)[:3, 3]
+    places = nb.affines.apply_affine(np.linalg.inv(matrix), np.argwhere(brain))
     size = network.size(spacing, 2 * np.abs(places).max(0) + 1)
     matrix = matrix @ from_corner(size)
     seen = np.stack([transform(channel, matrix, size) for channel in volume])

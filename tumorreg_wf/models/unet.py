@@ -127,7 +127,7 @@ class UNetEnsemble(nn.Module):
     Parameters
     ----------
     members : the ``network`` of each by name, and its keyword arguments; one that
-        ``needs_flair`` is not asked about a brain without. The first needs none.
+        ``needs_flair`` is not asked about slices without. One at least needs none.
     """
 
     def __init__(self, members: Sequence[dict]) -> None:
@@ -138,11 +138,3 @@ class UNetEnsemble(nn.Module):
         configs = [dict(member) for member in members]
         self.needs_flair = [config.pop('needs_flair', False) for config in configs]
         self.members = nn.ModuleList(kinds[config.pop('network')](**config) for config in configs)
-
-    def asked(self, *, with_flair: bool) -> list[nn.Module]:
-        """The members that are asked about a brain with a FLAIR, or without."""
-        return [
-            member
-            for member, needs_flair in zip(self.members, self.needs_flair, strict=True)
-            if with_flair or not needs_flair
-        ]
