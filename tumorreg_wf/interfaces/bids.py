@@ -40,9 +40,8 @@ class _Templates:
         return name in templateflow.api.templates()
 
 
-if (
-    not _imported
-):  # the rest of the process, a pipeline around this one, finds the user's templates
+# the rest of the process, a pipeline around this one, finds the user's templates
+if not _imported:
     templateflow.conf._cache.config = type(templateflow.conf._cache.config)()
     templateflow.conf._cache.__post_init__()
     templateflow.conf._cache.__dict__.pop('layout', None)
