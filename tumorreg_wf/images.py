@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nb
@@ -33,6 +34,16 @@ def load_image(path: str | Path) -> nb.Nifti1Image:
         If the file is missing, truncated, no image, or has several volumes.
     """
     return clean_image(*read_image(path))
+
+
+def require_images(paths: Iterable[Path | None]) -> None:
+    """Read images as :func:`load_image` does: a message now rather than hours of work lost.
+
+    None stands for an image that a case does not have.
+    """
+    for path in paths:
+        if path is not None:
+            load_image(path)
 
 
 def clean_image(source: nb.spatialimages.SpatialImage, data: np.ndarray) -> nb.Nifti1Image:

@@ -22,7 +22,7 @@ from tumorreg_wf.evaluation.results import (
     to_markdown,
     write_results,
 )
-from tumorreg_wf.images import bounding_box, load_image
+from tumorreg_wf.images import bounding_box, load_image, require_images
 from tumorreg_wf.models.networks import load_network
 from tumorreg_wf.shapes import find_shapes
 from tumorreg_wf.weights import Weights, find_weights
@@ -105,8 +105,7 @@ def evaluate_inpainting(
     """
     check_dataset(dataset)
     cases = find_cases(dataset, participants)
-    for case in cases:  # better a message now than hours of work lost
-        load_image(case.t1w)
+    require_images(case.t1w for case in cases)
     first, last = shape_range or (1, None)
     paths = find_shapes(shapes, slice(first - 1, last))
     networks = _choose_networks(methods, weights)

@@ -25,7 +25,13 @@ from tumorreg_wf.evaluation.registration_tables import (
     summary_of,
 )
 from tumorreg_wf.evaluation.results import describe_weights, write_results
-from tumorreg_wf.images import bounding_box, load_image, resample, to_network_grid
+from tumorreg_wf.images import (
+    bounding_box,
+    load_image,
+    require_images,
+    resample,
+    to_network_grid,
+)
 from tumorreg_wf.template import load_template
 from tumorreg_wf.weights import find_weights
 from tumorreg_wf.workflows.base import workflow_name
@@ -172,8 +178,7 @@ def find_patients(dataset: Path, participants: Sequence[str] = ()) -> list[Case]
             anatomy.tumor_mask.with_name(f'{stem}_{ending}.nii.gz')
             for ending in ('desc-tumorfree_T1w', 'dseg')
         ]
-        for path in (anatomy.t1w, anatomy.tumor_mask):
-            load_image(path)  # better a message now than a crash in an hour
+        require_images([anatomy.t1w, anatomy.tumor_mask])
         cases.append(Case(anatomy, *(path if path.exists() else None for path in known)))
     return cases
 

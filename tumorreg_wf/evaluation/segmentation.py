@@ -22,7 +22,14 @@ from tumorreg_wf.evaluation.results import (
     to_markdown,
     write_results,
 )
-from tumorreg_wf.images import bounding_box, load_image, resample, to_network_grid, voxel_spacing
+from tumorreg_wf.images import (
+    bounding_box,
+    load_image,
+    require_images,
+    resample,
+    to_network_grid,
+    voxel_spacing,
+)
 from tumorreg_wf.intensity import normalize, reference_quantiles, stripped_brain_mask
 from tumorreg_wf.models.networks import load_network
 from tumorreg_wf.models.segmentation import segment
@@ -114,9 +121,7 @@ def evaluate_segmentation(
         check_dataset(folder)
         cases += [(folder, case) for case in find_cases(folder, label='lesion')]
     with_tumor = len(cases) - sum(folder in no_tumor for folder, _ in cases)
-    for _, case in cases:  # better a message now than hours of work lost
-        for path in filter(None, (case.t1w, case.flair, case.tumor_mask)):
-            load_image(path)
+    require_images(path for _, case in cases for path in (case.t1w, case.flair, case.tumor_mask))
 
     rows: list[dict] = []
     pictures: list[Picture] = []
