@@ -11,6 +11,7 @@ from tumorreg_wf.bids import (
     check_names,
     collect_anatomies,
     find_cases,
+    find_misnamed,
     find_participants,
     open_layout,
 )
@@ -181,6 +182,20 @@ def test_participants(tree):
     for path in ('01/../..', '../x', '', '01\n02', '<b>'):
         with pytest.raises(TumorregError, match='letters and digits alone'):
             find_participants(root, [path])
+
+
+@pytest.mark.parametrize('database', [False, True])
+def test_a_folder_named_almost_like_a_participants(tree, tmp_path, database):
+    root = tree('sub-01_T1w')
+    odd = root / 'sub-01_old' / 'anat'
+    odd.mkdir(parents=True)
+    for name in ('FLAIR', 'label-tumor_mask'):
+        (odd / f'sub-01_{name}.nii.gz').touch()
+    assert find_participants(root, []) == ['01']
+    assert find_misnamed(root) == ['sub-01_old']
+    layout = open_layout(root, ['01'], tmp_path / 'database' if database else None)
+    (found,) = collect_anatomies(layout, ['01'])['01']
+    assert found.flair is None and found.masks == []
 
 
 def test_what_is_no_dataset(tmp_path):

@@ -179,6 +179,12 @@ class TestFolder:
         with pytest.raises(TumorregError, match='no label of this atlas lies in the brain'):
             load_template(source, tmp_path / 'out', atlas=given)
 
+    def test_no_such_atlas(self, source, tmp_path):
+        atlas = tmp_path / 'atlas-X_dseg.nii.gz'
+        atlas.with_name('atlas-X_dseg.tsv').write_text('index\tname\n1\tone\n')
+        with pytest.raises(TumorregError, match='atlas-X_dseg.nii.gz: no such file'):
+            load_template(source, tmp_path, atlas=atlas)
+
     @pytest.mark.parametrize('missing', ['desc-brain_T1w', 'desc-brain_mask'])
     def test_missing_image(self, source, tmp_path, missing):
         (source / f'tpl-Phantom_res-01_{missing}.nii.gz').unlink()

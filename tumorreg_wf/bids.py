@@ -32,12 +32,17 @@ KEPT = ('sub', 'ses', 'acq', 'ce', 'rec', 'run', 'echo')
 #: may hold derivatives, our own among them, whose masks nobody has given.
 NOT_INDEXED = (
     re.compile(r'^/(?!sub-)[^/]+(/|$)'),
+    # pybids would take sub-01_old for a folder of sub-01
+    re.compile(r'^/?sub-(?![A-Za-z0-9+]+(/|$))'),
     re.compile(r'^/sub-.*/(beh|dwi|eeg|fmap|func|ieeg|meg|micr|motion|mrs|nirs|perf|pet)(/|$)'),
     re.compile(r'^/sub-.*/(figures|log)(/|$)'),
     re.compile(r'^/sub-.*/[^/.]+\.(?!nii(\.gz)?$)[^/]*$'),
     # files of BIDS lie in sub-X/ses-Y/anat at most; links may lead round in circles
     re.compile(r'^/?([^/]+/){4}'),
 )
+
+#: What pybids knows of entities.
+CONFIGS = ['bids', 'derivatives']
 
 #: The file pybids makes in the folder of a database.
 DATABASE = 'layout_index.sqlite'
@@ -122,7 +127,9 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     if labels and not missing:
         return list(dict.fromkeys(labels))
     present = sorted(
-        path.name.removeprefix('sub-') for path in bids_dir.glob('sub-*') if path.is_dir()
+        path.name.removeprefix('sub-')
+        for path in bids_dir.glob('sub-*')
+        if path.is_dir() and LABEL.fullmatch(path.name.removeprefix('sub-'))
     )
     if not present:
         raise TumorregError(f'{bids_dir}: no participants (sub-*) in this dataset.')
@@ -132,6 +139,12 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
             f'{list_some(present, 10)}.'
         )
     return present
+
+
+def find_misnamed(bids_dir: Path) -> list[str]:
+    """Names of folders of a dataset that look like a participant's, but have no label's name."""
+    folders = sorted(path.name for path in bids_dir.glob('sub-*') if path.is_dir())
+    return [name for name in folders if not LABEL.fullmatch(name.removeprefix('sub-'))]
 
 
 def find_cases(
@@ -158,7 +171,7 @@ def find_cases(
     folders = [
         folder
         for folder in sorted(Path(dataset).glob('derivatives/*/'))
-        if not _is_own_output(folder)
+        if not is_own_output(folder)
     ]
     cases = []
     for subject in find_participants(Path(dataset), wanted):
@@ -194,7 +207,7 @@ def find_cases(
     return cases
 
 
-def _is_own_output(folder: Path) -> bool:
+def is_own_output(folder: Path) -> bool:
     """Whether tumorreg wrote a folder of derivatives."""
     try:
         description = json.loads((folder / 'dataset_description.json').read_text('utf-8-sig'))
@@ -256,7 +269,7 @@ def _index(root: Path, ignore: list[re.Pattern], database_dir: Path | None = Non
             root,
             validate=False,
             is_derivative=False,
-            config=['bids', 'derivatives'],
+            config=CONFIGS,
             database_path=database_dir,
             indexer=BIDSLayoutIndexer(
                 validate=False, index_metadata=False, ignore=[*NOT_INDEXED, *ignore]
@@ -294,7 +307,7 @@ def collect_anatomies(
     TumorregError
         If a filter is no query.
     """
-    filters = {name: _check_filter(name, query, layout) for name, query in (filters or {}).items()}
+    filters = check_filters(filters or {})
     plain: dict = {'extension': ['.nii', '.nii.gz']}
     if len(participants) <= MOST_NAMED:
         plain['subject'] = list(participants)
@@ -337,12 +350,23 @@ def collect_anatomies(
     }
 
 
-def _check_filter(name: str, query, layout) -> dict:
-    """Check a query of a BIDS filter file; '*' stands for any value, as in fMRIPrep."""
-    from bids.layout import Query
+def check_filters(filters: dict) -> dict[str, dict]:
+    """Check the queries of a BIDS filter file, and make queries for pybids of them.
 
-    known = layout.get_entities()
-    if not isinstance(query, dict) or not set(query) <= set(known):
+    Raises
+    ------
+    TumorregError
+        If one is no query.
+    """
+    return {name: _check_filter(name, query) for name, query in filters.items()}
+
+
+def _check_filter(name: str, query) -> dict:
+    """Check a query of a BIDS filter file; '*' stands for any value, as in fMRIPrep."""
+    from bids.layout import Config, Query
+
+    known = {entity for config in CONFIGS for entity in Config.load(config).entities}
+    if not isinstance(query, dict) or not set(query) <= known:
         raise TumorregError(
             f'--bids-filter-file: the query for {name} must be an object whose keys are entities '
             f'as pybids names them (session, acquisition, run, ...); it is {query!r:.200}.'

@@ -75,6 +75,8 @@ def load_template(
     name = DEFAULT_TEMPLATE if found is None else found.name
     labels = found.atlas if found and atlas is None else atlas
     labels = None if labels is None else Path(labels).absolute()
+    if labels is not None and not _is_there(labels):
+        raise TumorregError(f'{labels}: no such file.')
     if labels is None and not name.startswith('MNI'):
         raise TumorregError(
             f'{source}: this template has no atlas (tpl-{name}_res-01_atlas-..._dseg.nii.gz with '

@@ -13,6 +13,7 @@ from tumorreg_wf.cli import progress as module
 from tumorreg_wf.cli.console import Console
 from tumorreg_wf.cli.failures import read_crash
 from tumorreg_wf.cli.progress import Progress, stage_of
+from tumorreg_wf.reports import Record
 
 
 def work(x, broken):
@@ -185,6 +186,7 @@ def test_files_that_were_stored_and_are_gone(tmp_path):
     workflow.run(plugin='Linear', plugin_args={'status_callback': progress})
     (tmp_path / 'deleted').unlink()
     (tmp_path / 'emptied').write_text('')
-    assert [path.name for path in progress.find_lost('01')] == [
+    record = Record('run', 'tumorreg', files=[path.name for path in progress.stored['01']])
+    assert [path.name for path in record.find_lost(tmp_path)] == [
         'deleted', 'emptied', 'deleted.json'
     ]  # fmt: skip

@@ -50,7 +50,8 @@ label-GM_probseg.nii.gz label-WM_probseg.nii.gz label-CSF_probseg.nii.gz
 desc-inpainted_dseg.nii.gz atlas-Quarters_dseg.nii.gz atlas-Quarters_dseg.tsv
 atlas-Quarters_desc-tumor_morph.tsv desc-tumor_morph.tsv desc-tumor_morph.json
 desc-qc_morph.tsv desc-qc_morph.json
-space-Phantom_desc-preproc_T1w.nii.gz space-Phantom_label-tumor_mask.nii.gz
+space-Phantom_desc-preproc_T1w.nii.gz space-Phantom_desc-brain_mask.nii.gz
+space-Phantom_label-tumor_mask.nii.gz
 """.split()
 
 
@@ -163,24 +164,58 @@ def test_what_only_an_earlier_run_wrote_goes(finished):
     out, _, arguments, _ = finished
     stale = [
         out / 'sub-01' / 'figures' / 'sub-01_desc-brain_T1w.svg',
-        out / 'sub-01' / 'anat' / 'sub-01_label-tumor_probseg.nii.gz',
+        *(
+            out / 'sub-01' / 'anat' / f'sub-01_{name}'
+            for name in (
+                'label-tumor_probseg.nii.gz',
+                'space-Other_label-tumor_mask.nii.gz',
+                'atlas-Other_dseg.nii.gz',
+                'from-Other_to-T1w_mode-image_xfm.h5',
+            )
+        ),
     ]
-    for path in stale:
+    others = out / 'sub-01' / 'anat' / 'sub-01_acq-x_space-Phantom_desc-preproc_T1w.nii.gz'
+    mine = out / 'sub-01' / 'anat' / 'sub-01_notes.txt'
+    for path in (*stale, others, mine):
         path.write_text('of a run without this mask')
     kept = out / 'sub-02' / 'anat' / 'sub-02_label-tumor_probseg.nii.gz'
     done = tumorreg(*arguments)
     assert done.returncode == 0, done.stderr
     assert not any(path.exists() for path in stale) and kept.exists()
+    assert others.exists() and mine.exists()
+    others.unlink()
+    mine.unlink()
 
 
 def test_reports_only_tells_of_what_is_not_finished(finished):
     out, _, arguments, _ = finished
-    assert tumorreg(*arguments, '--reports-only').returncode == 0
+    again = (*arguments, '--reports-only', '--registration-engine', 'syn')
+    page, citation = out / 'sub-01.html', out / 'logs' / 'CITATION.md'
+    before = page.read_text(), citation.read_text()
+    assert tumorreg(*again).returncode == 0
+    # as it was made, by the command that made it
+    assert (page.read_text(), citation.read_text()) == before
     table = out / 'sub-01' / 'anat' / 'sub-01_desc-qc_morph.tsv'
     content = table.read_bytes()
     table.unlink()
-    check_message(tumorreg(*arguments, '--reports-only'), 1, 'sub-01 failed: not finished')
+    check_message(tumorreg(*again), 1, table.name, 'Run the participant again')
     table.write_bytes(content)
+    record = out / 'logs' / 'sub-01.json'
+    content = record.read_bytes()
+    record.unlink()
+    check_message(tumorreg(*again), 1, 'sub-01 failed: not finished')
+    record.write_bytes(content)
+    assert tumorreg(*again).returncode == 0
+
+
+def test_an_empty_region_is_no_missing_tumour(finished):
+    assert 'no tumour was found' not in finished[3].stdout + finished[3].stderr
+    table = finished[0] / 'sub-01' / 'anat' / 'sub-01_atlas-Quarters_desc-tumor_morph.tsv'
+    content = table.read_text()
+    table.write_text('index\tname\tvolume_mm3\n1\tnone\t0.0\n')
+    again = tumorreg(*finished[2], '--reports-only')
+    assert 'no tumour was found' not in again.stdout + again.stderr
+    table.write_text(content)
 
 
 def test_other_weights_recompute_from_the_unet_on(finished, tmp_path):
@@ -241,6 +276,24 @@ def test_wrong_use(bids_phantom, tmp_path):
     inside = ('participant', '-w', bids_phantom / 'work')
     check_message(tumorreg(bids_phantom, out, *inside), 2, '--work-dir')
     assert not (bids_phantom / 'work').exists()
+    link = tmp_path / 'link'
+    link.symlink_to(bids_phantom)
+    description = (bids_phantom / 'dataset_description.json').read_text()
+    check_message(tumorreg(bids_phantom, link, *options), 2, 'the dataset itself')
+    check_message(tumorreg(link, bids_phantom, *options), 2, 'the dataset itself')
+    assert (bids_phantom / 'dataset_description.json').read_text() == description
+    inside = ('participant', '-w', link / 'work')
+    check_message(tumorreg(bids_phantom, out, *inside), 2, '--work-dir')
+    theirs = empty_dataset(tmp_path / 'fmriprep')
+    check_message(tumorreg(bids_phantom, theirs, *options), 2, 'another program')
+    out.mkdir(exist_ok=True)
+    check_message(tumorreg(bids_phantom, out, *options, '-d', out), 2, 'a folder of their own')
+    filters = tmp_path / 'filters.json'
+    filters.write_text('{"t1w": {"nonsense": 1}}')
+    check_message(
+        tumorreg(bids_phantom, out, *options, '--bids-filter-file', filters), 2, 'query for t1w'
+    )
+    assert not (out / 'logs').exists()
     blocked = tmp_path / 'blocked'
     blocked.write_text('a file, no folder')
     check_message(tumorreg(bids_phantom, blocked, *options), 2, str(blocked))
@@ -269,6 +322,21 @@ def test_no_t1w(tmp_path):
     (anat / 'sub-01_ce-gadolinium_T1w.nii.gz').write_bytes(b'')
     done = tumorreg(root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work')
     check_message(done, 1, 'no T1w', 'sub-01_ce-gadolinium_T1w.nii.gz')
+    assert not (tmp_path / 'out' / 'logs' / 'CITATION.md').exists()
+    assert not (tmp_path / 'out' / 'logs' / 'sub-01.json').exists()
+
+
+def test_no_such_session(tmp_path):
+    root = empty_dataset(tmp_path / 'bids')
+    for session in ('01', '02'):
+        anat = root / 'sub-01' / f'ses-{session}' / 'anat'
+        anat.mkdir(parents=True)
+        (anat / f'sub-01_ses-{session}_T1w.nii.gz').write_bytes(b'')
+    done = tumorreg(
+        *(root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work'),
+        *('--session-label', '1'),
+    )
+    check_message(done, 1, 'of session 1 was found', 'There are: 01, 02')
 
 
 def test_a_mask_of_another_name_is_missed(bids_phantom, tmp_path):
@@ -286,12 +354,13 @@ def test_a_mask_of_another_name_is_missed(bids_phantom, tmp_path):
 
 def test_a_folder_with_html_in_its_name(tmp_path):
     root, out = empty_dataset(tmp_path / 'bids'), tmp_path / 'out'
-    (root / 'sub-<script>alert(1)</script>'.replace('/', '')).mkdir()
+    odd = 'sub-<script>alert(1)</script>'.replace('/', '')
+    for name in (odd, 'sub-01'):
+        (root / name).mkdir()
     done = tumorreg(root, out, 'participant', '-w', tmp_path / 'work')
     check_message(done, 1, 'T1w')
-    (page,) = out.glob('*.html')
-    assert '<script>alert' not in page.read_text()
-    assert '&lt;script&gt;alert' in page.read_text()
+    assert f'{odd}: not looked at' in done.stdout
+    assert [page.name for page in out.glob('*.html')] == ['sub-01.html']
 
 
 def test_corrupt_image_fails_its_participant_alone(bids_phantom, tmp_path):

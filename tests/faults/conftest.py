@@ -232,7 +232,8 @@ from-Phantom_to-T1w_mode-image_xfm.h5 from-T1w_to-Phantom_mode-image_xfm.h5
 label-GM_probseg.nii.gz label-WM_probseg.nii.gz label-CSF_probseg.nii.gz
 desc-inpainted_dseg.nii.gz desc-inpainted_dseg.tsv atlas-Quarters_dseg.nii.gz
 atlas-Quarters_dseg.tsv atlas-Quarters_desc-tumor_morph.tsv desc-tumor_morph.tsv
-desc-qc_morph.tsv space-Phantom_desc-preproc_T1w.nii.gz space-Phantom_label-tumor_mask.nii.gz
+desc-qc_morph.tsv space-Phantom_desc-preproc_T1w.nii.gz space-Phantom_desc-brain_mask.nii.gz
+space-Phantom_label-tumor_mask.nii.gz
 """.split()
 
 

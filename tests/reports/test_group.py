@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import nibabel as nb
 import numpy as np
@@ -44,6 +45,9 @@ def add_mask(stem, box, shape=(8, 8, 8), template='T', spacing=2.0):
     nb.Nifti1Image(mask, affine).to_filename(f'{path}label-tumor_mask.nii.gz')
     t1w = np.full(shape, 100, np.float32)
     nb.Nifti1Image(t1w, affine).to_filename(f'{path}desc-preproc_T1w.nii.gz')
+    brain = np.ones(shape, np.uint8)
+    brain[:, -1] = 0  # there, it is a face
+    nb.Nifti1Image(brain, affine).to_filename(f'{path}desc-brain_mask.nii.gz')
 
 
 def maps_of(out, *labels):
@@ -131,6 +135,17 @@ def test_frequency(tmp_path):
     first = 'bids::sub-1/anat/sub-1_space-T_label-tumor_mask.nii.gz'
     assert sidecar['Sources'][0] == first and len(sidecar['Sources']) == 3
     assert sidecar['SpatialReference'] == first
+    background = found.background.get_fdata()
+    assert (background[:, :-1] > 0).all() and not background[:, -1].any()
+
+
+def test_faces_of_outputs_without_a_brain_mask_are_not_shown(tmp_path):
+    stem = add_patient(tmp_path, '1')
+    add_mask(stem, np.s_[2:5, 2:5, 2:5])
+    Path(f'{stem}_space-T_desc-brain_mask.nii.gz').unlink()
+    (found,) = maps_of(tmp_path)
+    assert not found.background.get_fdata().any()
+    assert '0 to 100% of 1 patient' in plot_map(found)
 
 
 def test_one_map_per_template(tmp_path):
@@ -165,6 +180,7 @@ def test_gaps(tmp_path):
         path.touch()
     (bids / 'sub-3' / 'anat').mkdir(parents=True)
     (bids / 'sub-3/anat/sub-3_ce-gadolinium_T1w.nii.gz').touch()
+    (bids / 'sub-1/anat/sub-1_part-phase_T1w.nii.gz').touch()
     add_mask(add_patient(out, '1', quality={}), np.s_[:1])
     add_patient(out, '2', 'ses-a')
 

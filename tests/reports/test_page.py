@@ -15,7 +15,7 @@ from PIL import Image
 
 from tumorreg_wf.interfaces import figures
 from tumorreg_wf.interfaces.fragments import html_table, summary_html
-from tumorreg_wf.reports import generate_report
+from tumorreg_wf.reports import Record, generate_report
 from tumorreg_wf.reports.page import Part, Section, render_page
 
 BROWSERS = [shutil.which(name) for name in ('chromium', 'chromium-browser', 'google-chrome')]
@@ -80,10 +80,12 @@ def page(tmp_path):
     return generate_report(
         tmp_path,
         '01',
-        run_uuid='run-1',
-        timings={'SyN': 1},
-        errors=[],
-        methods_md='Tumour by a U-Net [@unet], warped by SyN [@syn].',
+        Record(
+            run='run-1',
+            command='tumorreg',
+            timings={'SyN': 1},
+            methods='Tumour by a U-Net [@unet], warped by SyN [@syn].',
+        ),
     )
 
 

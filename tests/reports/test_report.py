@@ -6,7 +6,7 @@ from html import unescape
 import pytest
 
 from tumorreg_wf import __version__
-from tumorreg_wf.reports import generate_report
+from tumorreg_wf.reports import Record, generate_report
 from tumorreg_wf.reports.report import format_seconds
 
 CRASH = """\
@@ -33,8 +33,9 @@ def store(out_dir, *, session='', descs=('summary', 'recovery', 'regions', 'tumo
 
 
 def report(out_dir, **options):
-    defaults = {'run_uuid': 'run-1', 'timings': {}, 'errors': [], 'methods_md': 'N4 was run.'}
-    path = generate_report(out_dir, '01', **(defaults | options))
+    errors = options.pop('errors', [])
+    defaults = {'run': 'run-1', 'command': 'tumorreg in out participant', 'methods': 'N4 was run.'}
+    path = generate_report(out_dir, '01', Record(**(defaults | options)), errors=errors)
     assert path == out_dir / 'sub-01.html'
     return path.read_text(encoding='utf-8')
 
@@ -48,7 +49,7 @@ def test_report(tmp_path):
     html = report(
         tmp_path,
         timings={'N4 <bias>': 61.2, 'SyN': 100},
-        methods_md='# Methods\nN4 (Tustison & others, <2010>)',
+        methods='# Methods\nN4 (Tustison & others, <2010>)',
     )
     assert sections(html) == ['Summary', 'Tumour', 'Regions-touched', 'Methods', 'About']
     assert '<p>summary </p>' in html
@@ -61,7 +62,7 @@ def test_report(tmp_path):
 
 
 def test_methods_with_versions_references_and_bibtex(tmp_path):
-    html = report(tmp_path, methods_md='Warped by SyN [@syn].')
+    html = report(tmp_path, methods='Warped by SyN [@syn].')
     methods, bibtex = (
         unescape(text) for text in re.findall(r'<pre id="copy-\w+"[^>]*>(.*?)</pre>', html, re.S)
     )

@@ -35,6 +35,20 @@ class Console:
         self._shown = ''
         self._is_terminal = self._stream.isatty()
 
+    @property
+    def name(self) -> str:
+        """Name of the run, that of its log file."""
+        return self._log_file.stem if self._log_file is not None else ''
+
+    @contextmanager
+    def noting_errors(self) -> Iterator[None]:
+        """Write to the log file what ends this; it is told elsewhere."""
+        try:
+            yield
+        except Exception as error:
+            self._log(f'{type(error).__name__}: {error}')
+            raise
+
     def say(self, text: str, *, colour: str = '') -> None:
         """Write a line with the time since the start."""
         self._log(text)

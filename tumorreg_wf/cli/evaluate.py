@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from pathlib import Path
 
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import REFERENCES
-from tumorreg_wf.cli.parser import device_name, positive
+from tumorreg_wf.cli.parser import cores, device_name, positive
 from tumorreg_wf.cli.plugins import configure_nipype
 from tumorreg_wf.cli.run import resolve_device
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import describe_error
 
 MODALITIES = ('T1w+FLAIR', 'T1w')
 METHODS = ('mean', 'biharmonic', 'mirror', 'paper', 'default')
@@ -121,7 +121,7 @@ def get_parser() -> argparse.ArgumentParser:
         '--weights', metavar='W', help='weights of the inpainting network (default: packaged)'
     )
     registration.add_argument(
-        '--nprocs', type=positive, default=os.cpu_count() or 1, metavar='N',
+        '--nprocs', type=positive, default=cores(), metavar='N',
         help='processes at a time (default: all cores)',
     )  # fmt: skip
     registration.add_argument(
@@ -201,6 +201,9 @@ def main(argv: list[str] | None = None) -> int:
         _evaluate(opts, shlex.join(['tumorreg-evaluate', *argv]))
     except TumorregError as error:
         print(f'tumorreg-evaluate: {error}', file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, or one that went away
+        print(f'tumorreg-evaluate: {describe_error(error)}.', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('tumorreg-evaluate: interrupted.', file=sys.stderr)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from tumorreg_wf.bids import Anatomy, check_names, collect_anatomies, list_some, open_layout
+from tumorreg_wf.bids import (
+    Anatomy,
+    check_names,
+    collect_anatomies,
+    find_misnamed,
+    list_some,
+    open_layout,
+)
 from tumorreg_wf.cli.console import Console
 from tumorreg_wf.cli.failures import Failure
 from tumorreg_wf.errors import TumorregError
@@ -41,6 +49,11 @@ def find_input(
                 anatomies += checked
             except TumorregError as error:
                 failures[participant] = Failure(str(error))
+    if misnamed := [] if settings.participants else find_misnamed(settings.bids_dir):
+        console.warn(
+            f'{list_some(misnamed, 5)}: not looked at. Labels of participants are letters and '
+            'digits; rename these folders if they are participants.'
+        )
     _warn_of_unused(settings, found, console)
     blind = [a.label for a in anatomies if a.flair is None and a.tumor_mask is None]
     if blind:
@@ -77,6 +90,9 @@ def _no_t1w(participant: str, settings: Settings) -> str:
     enhanced = [path for path in others if '_ce-' in path.name]
     if enhanced:
         message += f' {enhanced[0].name} was made with one, which its ce- says.'
+    elif others and settings.sessions and not _in_sessions(others, settings.sessions):
+        present = {part[4:] for path in others for part in path.parts if part[:4] == 'ses-'}
+        message += f' There are: {", ".join(sorted(present)) or "none"}.'
     elif others:
         filtered = 'a filter leaves it out, ' if settings.bids_filters else ''
         message += (
@@ -88,6 +104,11 @@ def _no_t1w(participant: str, settings: Settings) -> str:
     if settings.bids_database_dir is not None:
         message += f' If it is newer than the database, delete {settings.bids_database_dir}.'
     return message
+
+
+def _in_sessions(paths: list[Path], sessions: tuple[str, ...]) -> bool:
+    """Whether any of some files lies in one of some sessions."""
+    return any(f'ses-{session}' in path.parts for path in paths for session in sessions)
 
 
 def _check_images(anatomy: Anatomy, settings: Settings) -> Anatomy:

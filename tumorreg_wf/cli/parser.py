@@ -136,7 +136,7 @@ def get_parser() -> argparse.ArgumentParser:
 
     resources = parser.add_argument_group('resources')
     resources.add_argument(
-        '--nprocs', '--nthreads', '--n-cpus', type=positive, default=_cores(), metavar='N',
+        '--nprocs', '--nthreads', '--n-cpus', type=positive, default=cores(), metavar='N',
         help='processes at a time (default: all cores this process may use)',
     )  # fmt: skip
     resources.add_argument(
@@ -168,7 +168,7 @@ def get_parser() -> argparse.ArgumentParser:
         '--boilerplate-only', action='store_true', help='only write logs/CITATION.md'
     )
     resources.add_argument(
-        '--reports-only', action='store_true', help='only write the reports anew'
+        '--reports-only', action='store_true', help='only write the reports of the last runs anew'
     )
     return parser
 
@@ -216,7 +216,7 @@ def _absolute_or_none(path: Path | None) -> Path | None:
     return None if path is None else absolute(path)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Count the cores a scheduler leaves to this process."""
     return (
         len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

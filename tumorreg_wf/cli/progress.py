@@ -89,14 +89,6 @@ class Progress:
         """Participants whose every step is done."""
         return {subject for subject, todo in self._todo.items() if not todo} - self.failed
 
-    def find_lost(self, participant: str) -> list[Path]:
-        """List files that were stored, whole then, and are not there or empty now."""
-        return [
-            path
-            for path in self.stored[participant]
-            if not path.is_file() or path.stat().st_size == 0
-        ]
-
     def __call__(self, node, status: str) -> None:
         """Take note that a node started, ended or failed."""
         name = node.fullname.partition('.')[2]

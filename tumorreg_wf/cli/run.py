@@ -13,12 +13,19 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tumorreg_wf import __version__
-from tumorreg_wf.bids import Anatomy, check_dataset, find_participants
+from tumorreg_wf.bids import (
+    Anatomy,
+    check_dataset,
+    check_filters,
+    find_participants,
+    is_own_output,
+)
 from tumorreg_wf.cli.console import Console
 from tumorreg_wf.cli.failures import Failure, read_crash, tell_failures, write_failure
 from tumorreg_wf.cli.group import find_group, run_group
@@ -38,9 +45,13 @@ from tumorreg_wf.settings import Settings
 
 if TYPE_CHECKING:
     from tumorreg_wf.cli.progress import Progress
+    from tumorreg_wf.reports import Record
     from tumorreg_wf.template import Template
 
 FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
+
+#: Outputs that some settings make and others do not, after the T1w's name.
+SOMETIMES = ('label-tumor_probseg.*', 'space-*', 'atlas-*', 'from-*_xfm.*')
 
 NOT_FINISHED = Failure('not finished. The same command goes on from there.')
 
@@ -112,12 +123,26 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
             raise TumorregError(f'{settings.bids_dir}: no such folder.')
     else:
         check_dataset(settings.bids_dir)
-    if settings.out_dir == settings.bids_dir:
+    out_dir, bids_dir, work_dir = (
+        folder.resolve() for folder in (settings.out_dir, settings.bids_dir, settings.work_dir)
+    )
+    if _is_same(out_dir, bids_dir):
         raise TumorregError(
             f'{settings.out_dir}: derivatives cannot go into the dataset itself. '
             f'Use for instance {settings.bids_dir / "derivatives" / "tumorreg"}.'
         )
-    if settings.bids_dir in (settings.work_dir, *settings.work_dir.parents):
+    if (out_dir / 'dataset_description.json').exists() and not is_own_output(out_dir):
+        raise TumorregError(
+            f'{settings.out_dir}: its dataset_description.json is not of tumorreg, and files of '
+            f'another program may be overwritten here. Use for instance {out_dir / "tumorreg"}.'
+        )
+    if any(_is_same(out_dir, folder) for folder in settings.derivatives):
+        raise TumorregError(
+            f'-d {settings.out_dir}: the output folder cannot lend masks, they would be '
+            'overwritten. Put corrected masks into a folder of their own.'
+        )
+    check_filters(settings.bids_filters)
+    if any(_is_same(folder, bids_dir) for folder in (work_dir, *work_dir.parents)):
         raise TumorregError(
             f'{settings.work_dir}: intermediate results cannot go into the dataset. Give another '
             '--work-dir.'
@@ -136,6 +161,11 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
                 f'{folder}: nothing can be written here ({error.strerror}). Give another {option}.'
             ) from None
     return participants
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    """Whether two names, through links or mounts, stand for one folder; it need not exist."""
+    return folder.exists() and folder.samefile(other)
 
 
 def _find_template(settings: Settings) -> Template:
@@ -176,14 +206,28 @@ def resolve_device(device: str, *, elsewhere: bool = False) -> str:
     return f'cuda:{number}'
 
 
-def _run_alone(settings: Settings, participants: list[str], *rest) -> int:
+def _run_alone(
+    settings: Settings,
+    participants: list[str],
+    template: Template,
+    opts: argparse.Namespace,
+    plugin: str,
+    plugin_args: dict,
+) -> int:
     """Run while no other run is at these participants, in neither folder."""
+    run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
     logs = settings.out_dir / 'logs'
     logs.mkdir(exist_ok=True)
     with hold(logs, participants), hold(settings.work_dir, participants):
         for participant in participants:
             remove_parts(settings.out_dir / f'sub-{participant}')
-        return _run(settings, participants, *rest)
+        console = Console(logs / f'{run_uuid}.log', opts.verbose)
+        console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
+        with console.noting_errors():
+            if opts.reports_only:
+                failures = _write_reports_anew(settings, participants, console)
+                return _tell(failures, settings, participants, console)
+            return _run(settings, participants, template, opts, plugin, plugin_args, console)
 
 
 def _run(
@@ -193,11 +237,8 @@ def _run(
     opts: argparse.Namespace,
     plugin: str,
     plugin_args: dict,
+    console: Console,
 ) -> int:
-    run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
-    logs = settings.out_dir / 'logs'
-    console = Console(logs / f'{run_uuid}.log', opts.verbose)
-    console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
     queued = runs_elsewhere(plugin)
     configure_nipype(
         settings.work_dir,
@@ -207,32 +248,32 @@ def _run(
     )
     from tumorreg_wf.cli.engines import make_engine
     from tumorreg_wf.cli.progress import Progress
-    from tumorreg_wf.reports import write_citation
+    from tumorreg_wf.reports import Record, write_citation, write_record
+    from tumorreg_wf.reports.record import record_file
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
-    def tell(failures: Mapping[str, Failure]) -> int:
-        folders = (settings.out_dir, settings.work_dir)
-        tell_failures(failures, participants, folders, console)
-        return FAILED if failures else 0
-
+    run = console.name
     anatomies, failures = find_input(settings, participants, console)
     write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv))
     for participant, failure in failures.items():
-        write_failure(crash_folder(settings.out_dir, participant, run_uuid), failure.reason)
-    methods, own_methods, timings = 'Nothing was processed.', {}, {}
+        write_failure(crash_folder(settings.out_dir, participant, run), failure.reason)
+    records = {label: Record(run, shlex.join(sys.argv)) for label in participants}
     if anatomies:
-        workflow = init_tumorreg_wf(settings, anatomies, template, run_uuid)
-        methods, own_methods = workflow.visit_desc(), _describe_each(workflow, anatomies)
-    citation = write_citation(settings.out_dir, methods)
+        workflow = init_tumorreg_wf(settings, anatomies, template, run)
+        citation = write_citation(settings.out_dir, workflow.visit_desc())
+        for label, methods in _describe_each(workflow, anatomies).items():
+            records[label] = replace(records[label], methods=methods)
+        if opts.boilerplate_only:
+            console.say(f'Methods: {citation}')
     if opts.boilerplate_only:
-        console.say(f'Methods: {citation}')
-        return tell(failures)
+        return _tell(failures, settings, participants, console)
 
-    if anatomies and not opts.reports_only:
-        write_text(logs / f'{run_uuid}.json', settings.to_json())
+    for label in participants:  # whoever finishes gets a new one
+        record_file(settings.out_dir, label).unlink(missing_ok=True)
+    if anatomies:
+        write_text(settings.out_dir / 'logs' / f'{run}.json', settings.to_json())
         progress = Progress(console, workflow, anatomies, queued=queued)
-        timings = progress.timings
         if plugin in SUBMIT_ONLY:
             workflow.run(plugin=make_engine(plugin, plugin_args))
             console.say(
@@ -240,10 +281,10 @@ def _run(
                 'empty, the same command without --use-plugin checks them, runs what is missing, '
                 'and writes the reports.'
             )
-            return tell(failures) or SUBMITTED
+            return _tell(failures, settings, participants, console) or SUBMITTED
         if queued:
             for node in workflow._get_all_nodes():  # to copy a file is not worth a job
-                node.run_without_submitting = node.name.startswith('ds_')
+                node.run_without_submitting |= node.name.startswith('ds_')
         try:
             options = plugin_options(settings, plugin, plugin_args)
             engine = make_engine(plugin, {**options, 'status_callback': progress})
@@ -254,27 +295,36 @@ def _run(
                 reason = (str(error).strip().splitlines() or [''])[-1]
                 console.error([f'{plugin} stopped early: {type(error).__name__}: {reason}'])
                 console.detail(traceback.format_exc())
-        for anatomy in anatomies:
-            if anatomy.subject not in progress.finished:
-                failures.setdefault(anatomy.subject, NOT_FINISHED)
-            elif lost := progress.find_lost(anatomy.subject):
-                failures[anatomy.subject] = Failure(f'{lost[0]}: stored, but gone again.')
         _remove_stale(settings.out_dir, anatomies, progress)
-    if opts.reports_only:
-        for anatomy in anatomies:
-            if not _is_complete(settings.out_dir, anatomy):
-                failures.setdefault(anatomy.subject, NOT_FINISHED)
-    failures = _write_reports(
-        settings,
-        participants,
-        run_uuid,
-        timings,
-        own_methods,
-        failures,
-        console,
-        anew=opts.reports_only,
-    )
-    return tell(failures)
+        for label in dict.fromkeys(anatomy.subject for anatomy in anatomies):
+            records[label] = record = replace(
+                records[label],
+                timings=dict(progress.timings[label]),
+                files=[
+                    path.relative_to(settings.out_dir).as_posix()
+                    for path in progress.stored[label]
+                ],
+            )
+            if label not in progress.finished:
+                failures.setdefault(label, NOT_FINISHED)
+            elif lost := record.find_lost(settings.out_dir):
+                failures[label] = Failure(f'{lost[0]}: stored, but gone again.')
+            elif label not in failures:
+                write_record(settings.out_dir, label, record)
+    crashes = {
+        label: sorted(crash_folder(settings.out_dir, label, run).glob('crash-*'))
+        for label in participants
+    }
+    failures = _write_reports(settings.out_dir, records, crashes, failures, console)
+    return _tell(failures, settings, participants, console)
+
+
+def _tell(
+    failures: Mapping[str, Failure], settings: Settings, participants: list[str], console: Console
+) -> int:
+    """Say what failed; the exit code."""
+    tell_failures(failures, participants, (settings.out_dir, settings.work_dir), console)
+    return FAILED if failures else 0
 
 
 def _describe_each(workflow, anatomies: list[Anatomy]) -> dict[str, str]:
@@ -288,65 +338,72 @@ def _describe_each(workflow, anatomies: list[Anatomy]) -> dict[str, str]:
 
 
 def _remove_stale(out_dir: Path, anatomies: list[Anatomy], progress: Progress) -> None:
-    """Delete what only an earlier run with other masks wrote: nobody may take it for current."""
+    """Delete what only an earlier run wrote, with other masks or another template.
+
+    Nobody may take it for current.
+    """
     for anatomy in anatomies:
         if anatomy.subject not in progress.finished:
             continue
         folder, stored = out_dir / f'sub-{anatomy.subject}', set(progress.stored[anatomy.subject])
         for path in (
             *folder.glob(f'figures/{anatomy.label}_desc-*'),
-            *folder.rglob(f'anat/{anatomy.label}_label-tumor_probseg.*'),
+            *(path for kind in SOMETIMES for path in folder.rglob(f'anat/{anatomy.label}_{kind}')),
         ):
             if path not in stored:
                 path.unlink()
 
 
-def _is_complete(out_dir: Path, anatomy: Anatomy) -> bool:
-    """Whether a T1w has the tables that are written last."""
-    return any((out_dir / f'sub-{anatomy.subject}').rglob(f'{anatomy.label}_desc-qc_morph.tsv'))
+def _write_reports_anew(
+    settings: Settings, participants: list[str], console: Console
+) -> dict[str, Failure]:
+    """Write the reports of the participants' last runs; give those that did not finish."""
+    from tumorreg_wf.reports import Record, read_record
+    from tumorreg_wf.workflows.base import crash_folder
+
+    records: dict[str, Record] = {}
+    crashes: dict[str, list[Path]] = {}
+    failures: dict[str, Failure] = {}
+    for label in participants:
+        record = read_record(settings.out_dir, label)
+        if record is None:
+            record = Record(console.name, shlex.join(sys.argv))
+            failures[label] = NOT_FINISHED
+            runs = crash_folder(settings.out_dir, label, console.name).parent.glob('*')
+            crashes[label] = sorted(max(runs, default=Path()).glob('crash-*'))
+        elif lost := record.find_lost(settings.out_dir):
+            failures[label] = Failure(f'{lost[0]}: gone. Run the participant again.')
+        records[label] = record
+    return _write_reports(settings.out_dir, records, crashes, failures, console)
 
 
 def _write_reports(
-    settings: Settings,
-    participants: list[str],
-    run_uuid: str,
-    timings: Mapping[str, Mapping[str, float]],
-    methods: Mapping[str, str],
-    known: dict[str, Failure],
+    out_dir: Path,
+    records: Mapping[str, Record],
+    crashes: Mapping[str, list[Path]],
+    known: Mapping[str, Failure],
     console: Console,
-    *,
-    anew: bool = False,
 ) -> dict[str, Failure]:
     """Write a report per participant; give those that failed, with the reason."""
     from tumorreg_wf.reports import generate_report
-    from tumorreg_wf.workflows.base import crash_folder
 
     failures = dict(known)
-    for participant in participants:
-        folder = crash_folder(settings.out_dir, participant, run_uuid)
-        if anew and known.get(participant) is NOT_FINISHED:  # it failed in an earlier run
-            folder = max(folder.parent.glob('*'), default=folder)
-        crashes = sorted(folder.glob('crash-*'))
-        if crashes and known.get(participant) in (None, NOT_FINISHED):
-            failures[participant] = read_crash(crashes[0])
+    for label, record in records.items():
+        errors = crashes.get(label, [])
+        if errors and known.get(label) in (None, NOT_FINISHED):
+            failures[label] = read_crash(errors[0])
         try:
-            report = generate_report(
-                settings.out_dir,
-                participant,
-                run_uuid=run_uuid,
-                timings=timings.get(participant, {}),
-                errors=crashes,
-                methods_md=methods.get(participant, 'Nothing was processed.'),
-            )
-            console.say(f'Report: {report}')
+            console.say(f'Report: {generate_report(out_dir, label, record, errors=errors)}')
+            _warn_of_empty_masks(out_dir / f'sub-{label}', console)
         except Exception as error:  # a report that fails must not hide the other subjects
-            failures.setdefault(participant, Failure(f'the report could not be written: {error}'))
-        _warn_of_empty_masks(settings.out_dir / f'sub-{participant}', console)
+            failures.setdefault(label, Failure(f'the report could not be written: {error}'))
     return failures
 
 
 def _warn_of_empty_masks(folder: Path, console: Console) -> None:
     for table in sorted(folder.rglob('*_desc-tumor_morph.tsv')):
+        if '_atlas-' in table.name:
+            continue  # regions without tumour are none of concern
         names, values = (line.split('\t') for line in table.read_text().splitlines()[:2])
         if dict(zip(names, values, strict=True)).get('volume_mm3') in ('0', '0.0'):
             console.warn(

@@ -12,6 +12,7 @@ import numpy as np
 
 from tumorreg_wf import __version__
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import describe_error
 from tumorreg_wf.shapes import find_shapes
 from tumorreg_wf.training.brains import (
     find_healthy,
@@ -38,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
             write_patient(args.out_dir, subject, patient, affine)
     except TumorregError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, or one that went away
+        print(f'tumorreg-simulate: {describe_error(error)}.', file=sys.stderr)
         return 1
     print(args.out_dir.resolve())
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shlex
 import sys
@@ -12,9 +11,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tumorreg_wf import __version__
+from tumorreg_wf.cli.parser import cores
 from tumorreg_wf.cli.run import resolve_device
 from tumorreg_wf.cli.train_parser import MOST_WORKERS, VALIDATIONS, check_options, get_parser
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import describe_error
 from tumorreg_wf.training.recipes import choose_recipe
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def main(argv: list[str] | None = None) -> int:
         _train(opts, recipe, shlex.join(['tumorreg-train', *argv]))
     except TumorregError as error:
         print(f'tumorreg-train: {error}', file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, or one that went away
+        print(f'tumorreg-train: {describe_error(error)}.', file=sys.stderr)
         return 1
     return 0
 
@@ -120,7 +124,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
     every = opts.validate_every or max(1, recipe.steps // VALIDATIONS)
     workers = opts.workers
     if workers is None:
-        workers = 0 if device == 'cpu' else min(MOST_WORKERS, os.cpu_count() or 1)
+        workers = 0 if device == 'cpu' else min(MOST_WORKERS, cores())
     settings = {
         **asdict(recipe),
         'random_seed': opts.random_seed,

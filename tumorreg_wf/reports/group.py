@@ -25,6 +25,9 @@ TUMOR, QUALITY = '_desc-tumor_morph', '_desc-qc_morph'
 #: Columns of the former that the report cannot do without.
 NEEDED = ('volume_mm3', 'hemisphere', 'n_regions')
 
+#: What names of T1w have that the participant level leaves alone.
+NOT_TAKEN = ('_ce-', '_desc-', '_space-', '_part-')
+
 #: So many T1w are averaged to show where the brain is.
 MOST_BACKGROUNDS = 10
 
@@ -51,7 +54,8 @@ class TumorMap:
     template : its name.
     frequency : image, 0 to 1: part of the patients that have a tumour in a voxel. Sessions of
         one patient share that patient's part.
-    background : image on the same grid: mean T1w of some patients.
+    background : image on the same grid: mean T1w of some patients, 0 outside their brains: a face
+        is nobody's business.
     patients : number of patients.
     masks : what was summed.
     """
@@ -222,9 +226,16 @@ def _map_tumors(template: str, masks: list[Path]) -> TumorMap:
     for mask in masks:
         total[read(mask) > 0] += 1 / (shares[_labels(mask)[0]] * len(shares))
     background = np.zeros(first.shape, np.float32)
-    t1ws = (Path(str(mask).replace('_label-tumor_mask.', '_desc-preproc_T1w.')) for mask in masks)
-    for t1w in [path for path in t1ws if path.exists()][:MOST_BACKGROUNDS]:
-        data = read(t1w)
+    pairs = (
+        [
+            Path(str(mask).replace('_label-tumor_mask.', ending))
+            for ending in ('_desc-preproc_T1w.', '_desc-brain_mask.')
+        ]
+        for mask in masks
+    )
+    complete = [pair for pair in pairs if all(path.exists() for path in pair)]
+    for t1w, brain in complete[:MOST_BACKGROUNDS]:
+        data = read(t1w) * (read(brain) > 0)
         background += data / max(float(data.mean()), 1e-6)
     return TumorMap(
         template=template,
@@ -281,7 +292,11 @@ def find_gaps(
         images = [*folder.glob('anat/*_T1w.nii*'), *folder.glob('ses-*/anat/*_T1w.nii*')]
         if sessions:
             images = [image for image in images if _labels(image)[1][4:] in sessions]
-        names = {image.name.partition('_T1w.')[0] for image in images if '_ce-' not in image.name}
+        names = {
+            image.name.partition('_T1w.')[0]
+            for image in images
+            if not any(entity in image.name for entity in NOT_TAKEN)
+        }
         if not names and not sessions:
             gaps['no T1w in the dataset'].append(folder.name)
         gaps['no derivatives'] += sorted(names - done)

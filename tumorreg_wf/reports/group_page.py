@@ -190,7 +190,8 @@ def plot_map(tumor_map: TumorMap) -> str:
     frequency, background = (
         nb.as_closest_canonical(image) for image in (tumor_map.frequency, tumor_map.background)
     )
-    box = bounding_box(np.asanyarray(background.dataobj) > 0, margin=4)
+    shown = np.asanyarray(background.dataobj) + np.asanyarray(frequency.dataobj)
+    box = bounding_box(shown > 0, margin=4)
     share, below = (np.asanyarray(image.slicer[box].dataobj) for image in (frequency, background))
     brain = below > 0
     focus = next(mask for mask in (share > 0, brain, np.ones_like(brain)) if mask.any())

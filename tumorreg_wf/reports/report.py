@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -13,17 +11,12 @@ import yaml
 
 from tumorreg_wf.interfaces.fragments import html_table
 from tumorreg_wf.reports.page import Part, Section, copyable, render_page
+from tumorreg_wf.reports.record import Record
 from tumorreg_wf.reports.references import complete_methods, software_versions, write_bibtex
 
 
 def generate_report(
-    out_dir: str | Path,
-    subject: str,
-    *,
-    run_uuid: str,
-    timings: Mapping[str, float],
-    errors: Sequence[str | Path],
-    methods_md: str,
+    out_dir: str | Path, subject: str, record: Record, *, errors: Sequence[str | Path] = ()
 ) -> Path:
     """Write the report of one subject from the figures in ``sub-X/figures``.
 
@@ -31,11 +24,9 @@ def generate_report(
     ----------
     out_dir : root of the derivatives.
     subject : label, without ``sub-``.
-    run_uuid : names the run.
-    timings : seconds by stage.
+    record : how the derivatives came about.
     errors : crash files of this subject (text). With them the report opens on the errors; it is
         written also where there is no figure.
-    methods_md : the methods text, without references.
 
     Returns
     -------
@@ -44,12 +35,12 @@ def generate_report(
     out_dir = Path(out_dir).absolute()
     sections = [Section('Errors', [Part(errors_html(errors))])] if errors else []
     sections += find_sections(out_dir / f'sub-{subject}' / 'figures')
-    methods = complete_methods(methods_md)
+    methods = complete_methods(record.methods)
     parts = [Part(copyable(methods, 'methods'), 'Methods, in words for a paper')]
     if bibtex := write_bibtex(methods):
         parts.append(Part(copyable(bibtex, 'BibTeX'), 'References as BibTeX'))
     sections.append(Section('Methods', parts))
-    sections.append(Section('About', about_parts(run_uuid, timings)))
+    sections.append(Section('About', about_parts(record)))
     path = out_dir / f'sub-{subject}.html'
     return render_page(path, f'tumorreg: sub-{subject}', sections)
 
@@ -85,15 +76,15 @@ def find_sections(figures: Path) -> list[Section]:
     return sections
 
 
-def about_parts(run_uuid: str, timings: Mapping[str, float]) -> list[Part]:
+def about_parts(record: Record) -> list[Part]:
     """Tell versions, command line and time of a run; all text is escaped."""
     parts = [
-        Part(html_table([*software_versions().items(), ('Run', run_uuid)]), 'Versions'),
-        Part(f'<pre tabindex="0">{escape(shlex.join(sys.argv))}</pre>', 'Command line'),
+        Part(html_table([*software_versions().items(), ('Run', record.run)]), 'Versions'),
+        Part(f'<pre tabindex="0">{escape(record.command)}</pre>', 'Command line'),
     ]
-    if timings:
-        rows = [(stage, format_seconds(seconds)) for stage, seconds in timings.items()]
-        rows.append(('sum of all stages', format_seconds(sum(timings.values()))))
+    if record.timings:
+        rows = [(stage, format_seconds(seconds)) for stage, seconds in record.timings.items()]
+        rows.append(('sum of all stages', format_seconds(sum(record.timings.values()))))
         parts.append(Part(html_table(rows), 'Time per stage'))
     return parts
 

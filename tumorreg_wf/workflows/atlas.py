@@ -24,6 +24,7 @@ OUTPUTS = [
     'atlas_lut',
     'template_in_t1w',
     'std_t1w',
+    'std_brain_mask',
     'std_tumor_mask',
     'jacobian',
     'warp',
@@ -62,8 +63,8 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         Look-up tables (TSV) of the segmentations.
     template_in_t1w
         The template's T1w in patient space.
-    std_t1w, std_tumor_mask
-        T1w and tumour in template space.
+    std_t1w, std_brain_mask, std_tumor_mask
+        T1w, brain and tumour in template space.
     jacobian
         Log-Jacobian determinant of the whole transform, in patient space.
     warp
@@ -128,13 +129,19 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     label_atlas_tissues = pe.Node(LabelTissues(), name='label_atlas_tissues', mem_gb=1.5)
 
     # patient to template
-    warp_t1w, warp_tumor = _apply('warp_t1w', 'Linear'), _apply('warp_tumor', 'NearestNeighbor')
+    warp_t1w = _apply('warp_t1w', 'Linear')
+    warp_brain = _apply('warp_brain', 'NearestNeighbor')
+    warp_tumor = _apply('warp_tumor', 'NearestNeighbor')
     tables = pe.Node(
         TumorTables(atlas_lut=str(template.atlas_lut), template_name=template.name),
         name='tables',
         mem_gb=1.5,
     )
-    for node, field in ((warp_t1w, 't1w'), (warp_tumor, 'tumor_mask')):
+    for node, field in (
+        (warp_t1w, 't1w'),
+        (warp_brain, 'brain_mask'),
+        (warp_tumor, 'tumor_mask'),
+    ):
         node.inputs.reference_image = str(template.t1w)
         workflow.connect([
             (inputnode, node, [(field, 'input_image'), ('anat2std_xfm', 'transforms')]),
@@ -182,6 +189,7 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (nodes['warp_atlas'], outputnode, [('output_image', 'atlas')]),
         (nodes['warp_template'], outputnode, [('output_image', 'template_in_t1w')]),
         (warp_t1w, outputnode, [('output_image', 'std_t1w')]),
+        (warp_brain, outputnode, [('output_image', 'std_brain_mask')]),
         (warp_tumor, outputnode, [('output_image', 'std_tumor_mask')]),
         (jacobian, outputnode, [('jacobian_image', 'jacobian')]),
         (composite_warp, outputnode, [('output_image', 'warp')]),

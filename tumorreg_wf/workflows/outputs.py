@@ -107,7 +107,7 @@ def init_derivatives_wf(
         Composite transforms (.h5).
     regions_tsv, tumor_tsv, quality_tsv
         Tables.
-    std_t1w, std_tumor_mask
+    std_t1w, std_brain_mask, std_tumor_mask
         Images in template space; only where ``std_outputs``.
     """
     raw = [_bids_uri(t1w, bids_dir)]
@@ -117,6 +117,11 @@ def init_derivatives_wf(
     lesion = {'Sources': masked, 'Type': 'Lesion', 'Manual': user_mask is not None}
     tumor = {'label': 'tumor', 'meta_dict': lesion}
     plain = {'Sources': raw, 'SkullStripped': skull_stripped}
+    brain = {
+        'Sources': [_bids_uri(brain_mask, bids_dir)] if brain_mask else raw,
+        'Type': 'Brain',
+        'Manual': brain_mask is not None,
+    }
     filled = {
         'Sources': masked,
         'SkullStripped': skull_stripped,
@@ -126,15 +131,7 @@ def init_derivatives_wf(
     # input field: entities and metadata of its file
     outputs: dict[str, dict] = {
         't1w_preproc': {'desc': 'preproc', 'suffix': 'T1w', 'meta_dict': plain},
-        'brain_mask': {
-            'desc': 'brain',
-            'suffix': 'mask',
-            'meta_dict': {
-                'Sources': [_bids_uri(brain_mask, bids_dir)] if brain_mask else raw,
-                'Type': 'Brain',
-                'Manual': brain_mask is not None,
-            },
-        },
+        'brain_mask': {'desc': 'brain', 'suffix': 'mask', 'meta_dict': brain},
         'tumor_mask': {'suffix': 'mask', **tumor},
         'dilated_mask': {'desc': 'dilated', 'suffix': 'mask', **tumor},
         't1w_inpainted': {'desc': 'inpainted', 'suffix': 'T1w', 'meta_dict': filled},
@@ -165,6 +162,12 @@ def init_derivatives_wf(
             'desc': 'preproc',
             'suffix': 'T1w',
             'meta_dict': plain | where,
+        }
+        outputs['std_brain_mask'] = {
+            'space': tpl,
+            'desc': 'brain',
+            'suffix': 'mask',
+            'meta_dict': brain | where,
         }
         outputs['std_tumor_mask'] = {
             'space': tpl,
