@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import nn
 
-from tumorreg_wf.bids import _check_filter, check_dataset
+from tumorreg_wf.bids import check_dataset, check_filters
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import (
     dilate_mask,
@@ -262,15 +262,10 @@ json_values = st.recursive(
 )
 
 
-class Layout:
-    def get_entities(self):
-        return {'run': None, 'session': None}
-
-
 @given(json_values)
 def test_any_filter_is_a_query_or_refused(query):
     try:
-        found = _check_filter('t1w', query, Layout())
+        found = check_filters({'t1w': query})['t1w']
     except TumorregError as error:
         assert '--bids-filter-file' in str(error)
     else:
