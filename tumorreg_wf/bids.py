@@ -126,11 +126,7 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
     missing = [label for label in labels if not (bids_dir / f'sub-{label}').is_dir()]
     if labels and not missing:
         return list(dict.fromkeys(labels))
-    present = sorted(
-        path.name.removeprefix('sub-')
-        for path in bids_dir.glob('sub-*')
-        if path.is_dir() and LABEL.fullmatch(path.name.removeprefix('sub-'))
-    )
+    present = [label for label in _list_labels(bids_dir) if LABEL.fullmatch(label)]
     if not present:
         raise TumorregError(f'{bids_dir}: no participants (sub-*) in this dataset.')
     if missing:
@@ -143,8 +139,11 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
 
 def find_misnamed(bids_dir: Path) -> list[str]:
     """Names of folders of a dataset that look like a participant's, but have no label's name."""
-    folders = sorted(path.name for path in bids_dir.glob('sub-*') if path.is_dir())
-    return [name for name in folders if not LABEL.fullmatch(name.removeprefix('sub-'))]
+    return [f'sub-{label}' for label in _list_labels(bids_dir) if not LABEL.fullmatch(label)]
+
+
+def _list_labels(bids_dir: Path) -> list[str]:
+    return sorted(path.name[len('sub-') :] for path in bids_dir.glob('sub-*') if path.is_dir())
 
 
 def find_cases(

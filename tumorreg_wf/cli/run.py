@@ -11,7 +11,7 @@ import time
 import traceback
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -85,7 +85,12 @@ def main(argv: list[str] | None = None) -> int:
             settings = make_settings(opts, device, elsewhere=runs_elsewhere(plugin))
             participants = _check_arguments(settings, opts)
             template = _find_template(settings)
-            run = partial(_run_alone, settings, participants, template, opts, plugin, plugin_args)
+            if opts.reports_only:
+                start = partial(_write_reports_anew, settings, participants)
+            else:
+                engine = (plugin, plugin_args)
+                start = partial(_run, settings, participants, template, opts, *engine)
+            run = partial(_run_alone, settings, participants, opts.verbose, start)
         code = FAILED
         with stopped_by_sigterm():
             return run()
@@ -123,9 +128,7 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
             raise TumorregError(f'{settings.bids_dir}: no such folder.')
     else:
         check_dataset(settings.bids_dir)
-    out_dir, bids_dir, work_dir = (
-        folder.resolve() for folder in (settings.out_dir, settings.bids_dir, settings.work_dir)
-    )
+    out_dir, bids_dir, work_dir = settings.out_dir, settings.bids_dir, settings.work_dir.resolve()
     if _is_same(out_dir, bids_dir):
         raise TumorregError(
             f'{settings.out_dir}: derivatives cannot go into the dataset itself. '
@@ -207,27 +210,19 @@ def resolve_device(device: str, *, elsewhere: bool = False) -> str:
 
 
 def _run_alone(
-    settings: Settings,
-    participants: list[str],
-    template: Template,
-    opts: argparse.Namespace,
-    plugin: str,
-    plugin_args: dict,
+    settings: Settings, participants: list[str], verbose: int, start: Callable[[Console], int]
 ) -> int:
-    """Run while no other run is at these participants, in neither folder."""
+    """Start while no other run is at these participants, in neither folder."""
     run_uuid = f'{time.strftime("%Y%m%d-%H%M%S")}_{uuid.uuid4()}'
     logs = settings.out_dir / 'logs'
     logs.mkdir(exist_ok=True)
     with hold(logs, participants), hold(settings.work_dir, participants):
         for participant in participants:
             remove_parts(settings.out_dir / f'sub-{participant}')
-        console = Console(logs / f'{run_uuid}.log', opts.verbose)
+        console = Console(logs / f'{run_uuid}.log', verbose)
         console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
         with console.noting_errors():
-            if opts.reports_only:
-                failures = _write_reports_anew(settings, participants, console)
-                return _tell(failures, settings, participants, console)
-            return _run(settings, participants, template, opts, plugin, plugin_args, console)
+            return start(console)
 
 
 def _run(
@@ -354,10 +349,8 @@ def _remove_stale(out_dir: Path, anatomies: list[Anatomy], progress: Progress) -
                 path.unlink()
 
 
-def _write_reports_anew(
-    settings: Settings, participants: list[str], console: Console
-) -> dict[str, Failure]:
-    """Write the reports of the participants' last runs; give those that did not finish."""
+def _write_reports_anew(settings: Settings, participants: list[str], console: Console) -> int:
+    """Write the reports of the participants' last runs; it fails if one did not finish."""
     from tumorreg_wf.reports import Record, read_record
     from tumorreg_wf.workflows.base import crash_folder
 
@@ -374,7 +367,8 @@ def _write_reports_anew(
         elif lost := record.find_lost(settings.out_dir):
             failures[label] = Failure(f'{lost[0]}: gone. Run the participant again.')
         records[label] = record
-    return _write_reports(settings.out_dir, records, crashes, failures, console)
+    failures = _write_reports(settings.out_dir, records, crashes, failures, console)
+    return _tell(failures, settings, participants, console)
 
 
 def _write_reports(
