@@ -76,11 +76,11 @@ def draw_run(app):
     """Draw the stages of one patient, without the sinks that all of them lead to."""
     from tumorreg_wf.bids import Anatomy
     from tumorreg_wf.settings import Settings
-    from tumorreg_wf.weights import find_weights
+    from tumorreg_wf.weights import TASKS, find_weights
     from tumorreg_wf.workflows.base import init_anatomy_wf
 
     anatomy = Anatomy('01', None, Path(FILE), Path(FILE))
-    weights = {task: find_weights(task) for task in ('brain', 'segmentation', 'inpainting')}
+    weights = {task: find_weights(task) for task in TASKS}
     workflow = init_anatomy_wf(Settings(HERE, HERE, HERE), anatomy, TEMPLATE, weights)
     sinks = ('derivatives_wf', 'reportlets_wf')
     drawing = graphs.draw_workflow(workflow, leave_out=sinks)

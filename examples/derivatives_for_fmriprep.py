@@ -23,6 +23,7 @@ from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.outputs import write_dataset_files
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
+from tumorreg_wf.workflows.tissues import init_tissues_wf
 
 
 def names_for_fmriprep(template: str) -> dict[str, dict]:
@@ -81,6 +82,7 @@ def init_for_fmriprep_wf(
         omp_nthreads=omp_nthreads,
     )
     inpainting_wf = init_inpainting_wf(omp_nthreads=omp_nthreads)
+    tissues_wf = init_tissues_wf(omp_nthreads=omp_nthreads)
     registration_wf = init_registration_wf(
         target=TARGETS['recovered-masked'], settings=settings, omp_nthreads=omp_nthreads
     )
@@ -103,6 +105,12 @@ def init_for_fmriprep_wf(
         (inpainting_wf, registration_wf, [
             ('outputnode.t1w', 'inputnode.t1w'),
             ('outputnode.dilated_mask', 'inputnode.dilated_mask'),
+        ]),
+        (inpainting_wf, tissues_wf, [('outputnode.t1w', 'inputnode.t1w')]),
+        (conform_wf, tissues_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (tissues_wf, atlas_wf, [
+            ('outputnode.gm_map', 'inputnode.gm_map'), ('outputnode.wm_map', 'inputnode.wm_map'),
+            ('outputnode.csf_map', 'inputnode.csf_map'),
         ]),
         (conform_wf, registration_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
         (bias_correction_wf, atlas_wf, [('outputnode.t1w', 'inputnode.t1w')]),

@@ -2,7 +2,7 @@
 
     python examples/recovery_before_tissues.py T1W TUMOR_MASK BRAIN_MASK OUT_DIR
 
-``init_tissues_wf`` stands for any workflow of stock Nipype nodes: it knows no tumours, and nothing
+``init_atropos_wf`` stands for any workflow of stock Nipype nodes: it knows no tumours, and nothing
 of tumorreg but the base class that finds ANTs inside antspyx. ``init_recovered_tissues_wf`` puts
 the recovery before it. The result is OUT_DIR/dseg.nii.gz: 0 outside, 1 CSF, 2 GM, 3 WM, and 4
 where the tissue is made up.
@@ -26,7 +26,7 @@ class Atropos(EmbeddedANTs, ants.Atropos):
     """Nipype's Atropos; this is how any program of ANTs is run without ANTs on PATH."""
 
 
-def init_tissues_wf(name: str = 'tissues_wf') -> pe.Workflow:
+def init_atropos_wf(name: str = 'atropos_wf') -> pe.Workflow:
     """Three tissues by their grey values: inputs t1w and brain_mask, output dseg."""
     inputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'brain_mask']), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=['dseg']), name='outputnode')
@@ -79,7 +79,7 @@ def init_recovered_tissues_wf(
     )
     outputnode = pe.Node(niu.IdentityInterface(fields=['dseg']), name='outputnode')
     inpainting_wf = init_inpainting_wf(omp_nthreads=omp_nthreads)
-    tissues_wf = init_tissues_wf()
+    atropos_wf = init_atropos_wf()
     # what was made up helps the classes, and is no finding
     mark = pe.Node(
         niu.Function(function=label_made_up, input_names=['dseg', 'mask', 'label']), name='mark'
@@ -93,9 +93,9 @@ def init_recovered_tissues_wf(
             ('tumor_mask', 'inputnode.tumor_mask'),
             ('brain_mask', 'inputnode.brain_mask'),
         ]),
-        (inpainting_wf, tissues_wf, [('outputnode.t1w', 'inputnode.t1w')]),
-        (inputnode, tissues_wf, [('brain_mask', 'inputnode.brain_mask')]),
-        (tissues_wf, mark, [('outputnode.dseg', 'dseg')]),
+        (inpainting_wf, atropos_wf, [('outputnode.t1w', 'inputnode.t1w')]),
+        (inputnode, atropos_wf, [('brain_mask', 'inputnode.brain_mask')]),
+        (atropos_wf, mark, [('outputnode.dseg', 'dseg')]),
         (inpainting_wf, mark, [('outputnode.dilated_mask', 'mask')]),
         (mark, outputnode, [('out', 'dseg')]),
     ])  # fmt: skip

@@ -5,6 +5,7 @@ import configparser
 import re
 import subprocess
 import sys
+import zlib
 from importlib.metadata import entry_points, packages_distributions, requires, version
 from pathlib import Path
 
@@ -98,3 +99,8 @@ def test_citation_and_image_name_this_version():
     assert f'\nversion: {tumorreg_wf.__version__}\n' in (ROOT / 'CITATION.cff').read_text()
     label = f'org.opencontainers.image.version="{tumorreg_wf.__version__}"'
     assert label in (ROOT / 'Dockerfile').read_text()
+
+
+def test_weights_fit_into_40_mb_of_a_wheel():
+    paths = (PACKAGE / 'data' / 'weights').glob('*.safetensors')
+    assert 0 < sum(len(zlib.compress(path.read_bytes())) for path in paths) <= 40e6

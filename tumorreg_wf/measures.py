@@ -66,7 +66,7 @@ def find_agreement(
 
     Parameters
     ----------
-    tissues, atlas_tissues : integer (X, Y, Z), labels of the tissues by grey values and by the
+    tissues, atlas_tissues : integer (X, Y, Z), labels of the tissues as found and by the
         warped atlas alone.
     known : boolean (X, Y, Z), the brain that was not replaced; elsewhere nothing speaks for the
         atlas.

@@ -32,6 +32,7 @@ class Settings:
     brain_weights: Path | None = None
     segmentation_weights: Path | None = None
     inpainting_weights: Path | None = None
+    tissue_weights: Path | None = None
     registration_target: str = 'recovered-masked'
     registration_settings: str = 'greedy'
     device: str = 'cpu'

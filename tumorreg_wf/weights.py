@@ -12,6 +12,9 @@ from safetensors import SafetensorError, safe_open
 
 from tumorreg_wf.errors import TumorregError
 
+#: What networks are for.
+TASKS = ('brain', 'segmentation', 'inpainting', 'tissues')
+
 #: Folder of the packaged weights, and of the registry that names them by task.
 PACKAGED = Path(str(files('tumorreg_wf') / 'data' / 'weights'))
 
@@ -25,7 +28,7 @@ class Weights:
     path : the safetensors file.
     sha256 : hash of its content; a node that uses the weights hashes this.
     name : name and version, for reports.
-    task : ``'brain'``, ``'segmentation'`` or ``'inpainting'``.
+    task : ``'brain'``, ``'segmentation'``, ``'inpainting'`` or ``'tissues'``.
     architecture : class name of the network.
     config : its keyword arguments.
     spacing : edge of the voxels the network sees, mm.
@@ -45,7 +48,7 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
 
     Parameters
     ----------
-    task : ``'brain'``, ``'segmentation'`` or ``'inpainting'``.
+    task : ``'brain'``, ``'segmentation'``, ``'inpainting'`` or ``'tissues'``.
     source : name of packaged weights, ``'default'`` (also None) or, for segmentation,
         ``'paper'``, those of the original method; or a safetensors file, or a folder that holds
         one, as ``tumorreg-train`` writes it.

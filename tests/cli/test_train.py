@@ -268,6 +268,30 @@ def test_brain(head_labels, shapes, tmp_path, monkeypatch):
     assert all((value == both[f'coarse.{name}']).all() for name, value in first.items())
 
 
+def test_tissues(head_labels, tmp_path, monkeypatch):
+    monkeypatch.setattr('tumorreg_wf.training.tasks.IMAGES_PER_HEAD', 1)
+    argv = ['tissues', str(head_labels), '--out', str(tmp_path), '--validate', 'two']
+    assert main([*argv, *'--width 2 --batch 1 --steps 1 --device cpu'.split()]) == 0
+    weights = find_weights('tissues', tmp_path)
+    assert (weights.architecture, weights.spacing) == ('TissueUNet', 1.0)
+    card = json.loads((tmp_path / 'model_card.json').read_text())
+    assert card['anatomies'] == ['one'] and list(card['validation']['figures']) == ['two-0']
+
+
+@pytest.mark.parametrize(
+    ('more', 'message'),
+    [
+        (['--simulated', 'folder'], '--healthy, --simulated and --features are not for tissues'),
+        (['--shapes', 'folder'], '--shapes and --features are not for tissues'),
+        (['--spacing', '2'], 'learnt, at 1 mm'),
+    ],
+)
+def test_wrong_use_for_tissues(head_labels, tmp_path, capsys, more, message):
+    assert main(['tissues', str(head_labels), '--out', str(tmp_path / 'out'), *more]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize(
     ('more', 'message'),
     [
@@ -311,7 +335,7 @@ def test_it_starts_from_weights(trained, patients, tmp_path):
         (['--validate', 'x'], '--validate x: no such participant or label map in '),
         (['--exclude', '1', '--validate', '1'], '--validate: sub-1 cannot be judged by'),
         (['--patience', 2], 'need --validate'),
-        (['--shapes', 'folder'], 'are for inpainting'),
+        (['--shapes', 'folder'], 'are not for segmentation'),
     ],
 )
 def test_wrong_use(trained, patients, tmp_path, capsys, more, message):

@@ -41,6 +41,6 @@ def test_the_foreign_workflow_sees_no_tumour():
     (link,) = (
         data['connect']
         for source, target, data in workflow._graph.edges(data=True)
-        if (source.name, target.name) == ('inpainting_wf', 'tissues_wf')
+        if (source.name, target.name) == ('inpainting_wf', 'atropos_wf')
     )
     assert link == [('outputnode.t1w', 'inputnode.t1w')]

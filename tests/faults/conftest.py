@@ -175,11 +175,13 @@ def tiny_weights(tmp_path_factory):
     from tumorreg_wf.models.networks import save_network
     from tumorreg_wf.models.partial_conv import PConvUNet3D
     from tumorreg_wf.models.unet import UNet
+    from tumorreg_wf.models.unet3d import TissueUNet
 
     folder = tmp_path_factory.mktemp('weights')
     torch.manual_seed(0)
     config = {'width': 4}
-    for task, network in (('segmentation', UNet), ('inpainting', PConvUNet3D)):
+    networks = {'segmentation': UNet, 'inpainting': PConvUNet3D, 'tissues': TissueUNet}
+    for task, network in networks.items():
         path = folder / f'{task}.safetensors'
         facts = {'name': 'tiny', 'task': task, 'config': config, 'spacing': 3.0}
         save_network(network(**config), path, **facts)
@@ -208,8 +210,9 @@ def start(bids_phantom, template_phantom, tiny_weights, tmp_path):
         command += ['--nprocs', '1', '--omp-nthreads', '1']
         # greedy is done with a phantom before anything can be done to it
         command += ['--registration-engine', 'syn']
-        for task in ('segmentation', 'inpainting') if weights else ():
-            command += [f'--{task}-weights', tiny_weights / f'{task}.safetensors']
+        for task in ('segmentation', 'inpainting', 'tissues') if weights else ():
+            option = f'--{task.removesuffix("s")}-weights'
+            command += [option, tiny_weights / f'{task}.safetensors']
         if masks:
             command += ['-d', bids / 'derivatives' / 'manual']
         log = tmp_path / f'log-{len(started)}'

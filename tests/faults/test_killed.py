@@ -53,6 +53,7 @@ def test_after_all_kills_the_same_command_finishes(start, folders):
     ('step', 'program', 'library'),
     [
         ('inpaint', 'inpaint', 'libtorch_python'),
+        ('find', 'tissues', 'libtorch_python'),
         ('registration_wf.register', 'antsRegistration', '/ants/lib'),
     ],
 )

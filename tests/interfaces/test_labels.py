@@ -3,7 +3,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tumorreg_wf.interfaces.labels import LabelTissues, TumorTables, label_tissues
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.interfaces.labels import (
+    LabelTissues,
+    SegmentTissues,
+    TumorTables,
+    label_tissues,
+)
 
 
 @pytest.fixture
@@ -52,6 +58,41 @@ def test_label_tissues_alone(save):
     table = pd.read_csv(outputs.out_lut, sep='\t')
     assert set(np.unique(dseg)) <= {0, *table['index']}
     assert nb.load(outputs.out_gm).get_fdata()[tumor].max() == 0
+
+
+def test_segment_tissues_alone(save):
+    """Grey values correct the maps; where something was replaced the atlas's stay."""
+    truth = np.arange(12)[:, None, None].repeat(12, 1).repeat(12, 2) // 4
+    grey = np.random.default_rng(0).normal(np.array([60.0, 100, 20])[truth], 5)
+    hole = np.zeros(truth.shape)
+    hole[:, :, 9:] = 1
+    own = [np.where(truth == k, 0.5, 0.25) for k in range(3)]
+    atlas = [np.full(truth.shape, share) for share in (0.2, 0.3, 0.5)]
+    outputs = SegmentTissues(
+        in_file=save('t1w', grey * (1 - hole) + 70 * hole),
+        brain_mask=save('brain', np.ones_like(hole)),
+        in_mask=save('hole', hole),
+        tissue_maps=[save(f'own{k}', one) for k, one in enumerate(own)],
+        atlas_maps=[save(f'atlas{k}', one) for k, one in enumerate(atlas)],
+    ).run().outputs  # fmt: skip
+    found = np.stack([nb.load(path).get_fdata() for path in outputs.out_files])
+    known = hole == 0
+    assert (found.argmax(0) == truth)[known].mean() > 0.98
+    assert found.max(0)[known].mean() > 0.9
+    np.testing.assert_allclose(
+        found[:, hole > 0].T, [(0.2, 0.3, 0.5)] * int(hole.sum()), atol=1e-6
+    )
+
+
+def test_maps_on_another_grid_are_refused(save, tmp_path):
+    """The same brain, stored from right to left: as large, and elsewhere."""
+    brain = save('brain', np.ones((6, 6, 6)))
+    flipped = nb.Nifti1Image(np.ones((6, 6, 6), np.float32), np.diag([-2, 2, 2, 1]))
+    flipped.to_filename(tmp_path / 'flipped.nii.gz')
+    node = SegmentTissues(in_file=brain, brain_mask=brain, in_mask=brain, atlas_maps=[brain] * 3)
+    node.inputs.tissue_maps = [brain, brain, str(tmp_path / 'flipped.nii.gz')]
+    with pytest.raises(TumorregError, match=r'flipped\.nii\.gz: not on the grid of the T1w'):
+        node.run()
 
 
 def test_tumor_tables_alone(save, tmp_path):

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tumorreg_wf.images import same_grid, save_like
 from tumorreg_wf.interfaces.images import NormalizeIntensity
-from tumorreg_wf.interfaces.torch import ExtractBrain, InpaintTumor, SegmentTumor
+from tumorreg_wf.interfaces.torch import ExtractBrain, FindTissues, InpaintTumor, SegmentTumor
 from tumorreg_wf.weights import find_weights
 
 
@@ -80,6 +80,16 @@ def test_inpaint_tumor(files, tmp_path):
     np.testing.assert_array_equal(after[~hole], before[~hole])
     # white matter of 900 was lowered to 650; it comes back most of the way
     assert np.median(after[hole]) > 0.85 * 900
+
+
+def test_find_tissues(files, tmp_path):
+    interface = FindTissues(in_file=files['t1w'], brain_mask=files['brain'])
+    assert interface.inputs.weights_sha256 == find_weights('tissues').sha256
+    outputs = pe.Node(interface, name='node', base_dir=str(tmp_path)).run().outputs
+    maps = [nb.load(getattr(outputs, f'out_{name}')) for name in ('gm', 'wm', 'csf')]
+    assert all(same_grid(image, nb.load(files['t1w'])) for image in maps)
+    brain = nb.load(files['brain']).get_fdata()
+    np.testing.assert_allclose(sum(image.get_fdata() for image in maps), brain > 0, atol=1e-4)
 
 
 def test_extract_brain(bids_phantom, turned, tmp_path):

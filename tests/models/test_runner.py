@@ -9,8 +9,9 @@ from tumorreg_wf.images import same_grid, save_like
 from tumorreg_wf.models import extraction, networks
 from tumorreg_wf.models.extraction import extract_brain
 from tumorreg_wf.models.inpainting import inpaint
-from tumorreg_wf.models.runner import main
+from tumorreg_wf.models.runner import TASKS, main
 from tumorreg_wf.models.segmentation import segment
+from tumorreg_wf.models.tissues import find_tissues
 from tumorreg_wf.weights import read_weights
 
 
@@ -24,9 +25,10 @@ def weights(tmp_path_factory):
         ('segment', networks.UNet, {'width': 4}),
         ('inpaint', networks.PConvUNet3D, {'width': 4, 'levels': 3}),
         ('strip', networks.BrainUNet, {'width': 2}),
+        ('tissues', networks.TissueUNet, {'width': 2}),
     ):
         path = folder / f'{command}.safetensors'
-        facts = {'name': command, 'task': command, 'config': config, 'spacing': 2.0}
+        facts = {'name': command, 'task': TASKS[command], 'config': config, 'spacing': 2.0}
         networks.save_network(network(**config), path, **facts)
         found[command] = read_weights(path)
     return found
@@ -58,6 +60,8 @@ def arguments(command, weights, files, tmp_path, /, **changes):
             'out-probseg': tmp_path / 'probseg.nii.gz',
             'out-mask': tmp_path / 'mask.nii.gz',
         }
+    elif command == 'tissues':
+        options |= {f'out-{name}': tmp_path / f'{name}.nii.gz' for name in ('gm', 'wm', 'csf')}
     else:
         options |= {'hole': files['tumor'], 'out': tmp_path / 'out.nii.gz'}
     options |= changes
@@ -78,6 +82,22 @@ def test_segment(weights, files, tmp_path, flair):
     for name, data, dtype in (('probseg', probability, np.float32), ('mask', mask, np.uint8)):
         image = nb.load(tmp_path / f'{name}.nii.gz')
         assert image.get_data_dtype() == dtype
+        assert same_grid(image, nb.load(files['t1w']))
+        np.testing.assert_allclose(image.get_fdata(), data, atol=1e-6)
+
+
+def test_weights_of_another_task(weights, files, tmp_path, capsys):
+    other = {'weights': weights['segment'].path, 'sha256': weights['segment'].sha256}
+    assert main(arguments('tissues', weights, files, tmp_path, **other)) == 1
+    assert 'these weights are for segmentation, not for tissues' in capsys.readouterr().err
+
+
+def test_tissues(weights, files, tmp_path):
+    assert main(arguments('tissues', weights, files, tmp_path)) == 0
+    network = networks.load_network(weights['tissues'])
+    maps = find_tissues(network, nb.load(files['t1w']), nb.load(files['brain']), spacing=2.0)
+    for name, data in zip(('gm', 'wm', 'csf'), maps, strict=True):
+        image = nb.load(tmp_path / f'{name}.nii.gz')
         assert same_grid(image, nb.load(files['t1w']))
         np.testing.assert_allclose(image.get_fdata(), data, atol=1e-6)
 

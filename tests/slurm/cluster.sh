@@ -29,7 +29,7 @@ wait_for() {
 
 case $action in
 install)
-    if ! command -v slurmctld slurmd munged > /dev/null; then
+    if ! { command -v slurmctld && command -v slurmd && command -v munged; } > /dev/null; then
         apt-get update -qq
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
             slurm-wlm munge > "$folder/install.log"

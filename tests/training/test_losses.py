@@ -11,6 +11,7 @@ from tumorreg_wf.training.losses import (
     recovery_loss,
     segmentation_loss,
     structural_similarity,
+    tissue_loss,
 )
 
 N, H, W = 2, 6, 7
@@ -169,6 +170,33 @@ def test_segmentation_loss_ends_at_zero(tumor):
     right, wrong = (segmentation_loss(sign * 40 * (2 * target - 1), target) for sign in (1, -1))
     assert float(right['total']) == pytest.approx(0, abs=1e-4)
     assert float(wrong['total']) > 10
+
+
+def test_tissue_loss():
+    """Against loops; nothing is learnt where the tissue is not known."""
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((2, 3, 4, 5))
+    tissues = rng.integers(0, 4, (2, 4, 5))
+    entropy, known = 0.0, 0
+    overlap, filled = np.zeros(3), np.zeros(3)
+    for n, i, j in np.ndindex(tissues.shape):
+        if tissues[n, i, j]:
+            p = np.exp(logits[n, :, i, j]) / np.exp(logits[n, :, i, j]).sum()
+            wanted = np.arange(1, 4) == tissues[n, i, j]
+            entropy -= np.log(p[wanted]).item()
+            known += 1
+            overlap += p * wanted
+            filled += p + wanted
+    expected = {
+        'cross_entropy': entropy / known,
+        'dice': np.mean(1 - (2 * overlap + 1) / (filled + 1)),
+    }
+    expected['total'] = sum(expected.values())
+    found = tissue_loss(torch.tensor(logits), torch.tensor(tissues))
+    assert {key: float(value) for key, value in found.items()} == pytest.approx(expected)
+    other = np.where((tissues == 0)[:, None], 7.0, logits)
+    again = tissue_loss(torch.tensor(other), torch.tensor(tissues))
+    assert float(again['total']) == pytest.approx(float(found['total']))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from tumorreg_wf import workflows
-from tumorreg_wf.weights import find_weights
+from tumorreg_wf.weights import TASKS, find_weights
 
 FILE = __file__  # any file that exists
 TEMPLATE = SimpleNamespace(
@@ -39,10 +39,11 @@ FACTORIES = {
     'init_reportlets_wf': {
         'out_dir': '/out',
         'template': TEMPLATE,
-        'weights': {task: find_weights(task) for task in ('brain', 'segmentation', 'inpainting')},
+        'weights': {task: find_weights(task) for task in TASKS},
         'flair': '/data/sub-01/anat/sub-01_FLAIR.nii.gz',
     },
     'init_segmentation_wf': {},
+    'init_tissues_wf': {},
 }
 WHOLE_RUN = {'init_tumorreg_wf', 'init_anatomy_wf'}
 

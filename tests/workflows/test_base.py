@@ -49,7 +49,7 @@ def test_without_flair_nothing_is_coregistered(build, anatomy):
 def test_a_given_mask_takes_the_place_of_the_unet(build, anatomy):
     workflow, nodes = build(Anatomy('01', None, anatomy.t1w, anatomy.flair, anatomy.t1w))
     assert 'segmentation_wf' not in stages(nodes)
-    assert '@unet' not in workflow.visit_desc()
+    assert '[@unet]' not in workflow.visit_desc()
 
 
 def test_sessions_and_runs_have_their_own_workflow(build, anatomy, bids_phantom):

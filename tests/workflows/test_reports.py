@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tumorreg_wf.template import load_template
-from tumorreg_wf.weights import find_weights
+from tumorreg_wf.weights import TASKS, find_weights
 from tumorreg_wf.workflows.reports import init_reportlets_wf
 
 IMAGES = (
@@ -22,7 +22,7 @@ IMAGES = (
     'dseg',
     'jacobian',
 )
-WEIGHTS = {task: find_weights(task) for task in ('brain', 'segmentation', 'inpainting')}
+WEIGHTS = {task: find_weights(task) for task in TASKS}
 
 
 def wanted_by_report():

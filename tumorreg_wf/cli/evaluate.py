@@ -99,8 +99,8 @@ def get_parser() -> argparse.ArgumentParser:
         'data', type=Path, metavar='DATA',
         help='BIDS dataset of skull-stripped T1w, with tumour masks in '
         + REFERENCES.replace('%', '%%') + '; beside them, as tumorreg-simulate writes them, '
-        'true tissues (sub-X_dseg.nii.gz; default: grey values outside the tumour) and the T1w '
-        'without the tumour (sub-X_desc-tumorfree_T1w.nii.gz; without it no oracle)',
+        'true tissues (sub-X_dseg.nii.gz; default: what is found in the T1w outside the tumour) '
+        'and the T1w without the tumour (sub-X_desc-tumorfree_T1w.nii.gz; without it no oracle)',
     )  # fmt: skip
     registration.add_argument(
         '--arms', nargs='+', choices=ARMS, default=ARMS,

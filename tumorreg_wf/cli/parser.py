@@ -111,6 +111,11 @@ def get_parser() -> argparse.ArgumentParser:
         '(default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
+        '--tissue-weights', type=Path, metavar='PATH',
+        help='weights of the network that finds tissues: a file or folder written by '
+        'tumorreg-train (default: the packaged ones)',
+    )  # fmt: skip
+    how.add_argument(
         '--registration-target', choices=REGISTRATION_TARGETS, default=REGISTRATION_TARGETS[0],
         help='what the template is registered to: recovered-masked, the T1w with the tumour '
         'replaced, where it was left out of the metric (default); recovered, all of it; original, '
@@ -196,6 +201,7 @@ def make_settings(opts: argparse.Namespace, device: str, *, elsewhere: bool = Fa
         brain_weights=opts.brain_weights,
         segmentation_weights=opts.segmentation_weights,
         inpainting_weights=opts.inpainting_weights,
+        tissue_weights=opts.tissue_weights,
         registration_target=opts.registration_target,
         registration_settings=opts.registration_engine + opts.effort,
         device=device,

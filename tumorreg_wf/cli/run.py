@@ -154,6 +154,7 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
     find_weights('brain', settings.brain_weights)
     find_weights('segmentation', settings.segmentation_weights)
     find_weights('inpainting', settings.inpainting_weights)
+    find_weights('tissues', settings.tissue_weights)
     for option, folder in (('output_dir', settings.out_dir), ('--work-dir', settings.work_dir)):
         try:
             folder.mkdir(parents=True, exist_ok=True)

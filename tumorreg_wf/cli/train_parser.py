@@ -19,6 +19,10 @@ VALIDATIONS = 20
 MOST_WORKERS = 8
 
 
+#: Tasks that learn from label maps of heads rather than from images.
+FROM_LABEL_MAPS = ('brain', 'tissues')
+
+
 class _Parser(argparse.ArgumentParser):
     """Reads arguments also from files, ``@FILE``: words, and comments after ``#``."""
 
@@ -30,11 +34,11 @@ def get_parser() -> argparse.ArgumentParser:
     """Build the command's parser."""
     parser = _Parser(
         prog='tumorreg-train',
-        usage='%(prog)s {segmentation,inpainting,brain} DATA --out FOLDER [options]',
-        description='Train the segmentation, the inpainting or the brain extraction network. The '
-        'result is a folder for --segmentation-weights, --inpainting-weights or '
-        '--brain-weights of tumorreg. The same command '
-        'again goes on from the last checkpoint. @FILE stands for the words in a file.',
+        usage='%(prog)s {segmentation,inpainting,brain,tissues} DATA --out FOLDER [options]',
+        description='Train the network that finds tumours, replaces them, finds the brain or its '
+        'tissues. The result is a folder for --segmentation-weights, --inpainting-weights, '
+        '--brain-weights or --tissue-weights of tumorreg. The same command again '
+        'goes on from the last checkpoint. @FILE stands for the words in a file.',
         fromfile_prefix_chars='@',
     )
     parser.add_argument('task', choices=list(RECIPES))
@@ -44,8 +48,8 @@ def get_parser() -> argparse.ArgumentParser:
     data.add_argument(
         'data', type=Path, metavar='DATA',
         help='BIDS dataset of skull-stripped patients with sub-X_T1w and sub-X_FLAIR, and whole-'
-        'tumour labels in derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz; brain: a '
-        'folder of label maps of whole heads, FreeSurfer indices in the brain',
+        'tumour labels in derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz; brain and '
+        'tissues: a folder of label maps of whole heads, FreeSurfer indices in the brain',
     )  # fmt: skip
     data.add_argument(
         '--healthy', type=Path, metavar='DATASET',
@@ -161,13 +165,14 @@ def _more_than_0(value: str) -> float:
 
 def check_options(opts: argparse.Namespace) -> None:
     """Refuse options without effect, and participants that do not exist."""
-    if opts.task == 'segmentation' and (opts.shapes or opts.features):
-        raise TumorregError('--shapes and --features are for inpainting.')
+    if opts.task in ('segmentation', 'tissues') and (opts.shapes or opts.features):
+        raise TumorregError(f'--shapes and --features are not for {opts.task}.')
     if opts.task == 'inpainting' and opts.simulated:
         raise TumorregError('--simulated is for segmentation.')
-    if opts.task == 'brain':
-        if opts.healthy or opts.simulated or opts.features:
-            raise TumorregError('--healthy, --simulated and --features are not for brain.')
+    if opts.task in FROM_LABEL_MAPS and (opts.healthy or opts.simulated or opts.features):
+        raise TumorregError(f'--healthy, --simulated and --features are not for {opts.task}.')
+    if opts.task == 'tissues' and opts.spacing not in (None, 1):
+        raise TumorregError('--spacing: label maps are drawn, and tissues learnt, at 1 mm.')
     if opts.n_shapes and not opts.shapes:
         raise TumorregError('--n-shapes needs --shapes.')
     if (opts.patience or opts.validate_every) and not opts.validate:
@@ -177,7 +182,7 @@ def check_options(opts: argparse.Namespace) -> None:
         for labels in (opts.exclude, opts.validate)
     )
     folders = [folder for folder in (opts.data, opts.healthy) if folder is not None]
-    if opts.task == 'brain':
+    if opts.task in FROM_LABEL_MAPS:
         present = {name_of(path) for path in find_shapes(opts.data)}
     else:
         present = {label for folder in folders for label in find_participants(folder, [])}

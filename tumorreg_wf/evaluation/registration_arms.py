@@ -21,6 +21,7 @@ from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.engines import registration_settings, split_stages
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
+from tumorreg_wf.workflows.tissues import init_tissues_wf
 
 #: The arm that knows what no patient shows: the same brain without the tumour.
 ORACLE = 'oracle'
@@ -104,18 +105,22 @@ def init_case_wf(
         (tumor_mask, dilate, [('out_mask', 'in_mask')]),
     ])  # fmt: skip
 
+    inpainting_wf = init_inpainting_wf(
+        dilation=DILATION, weights=weights, device=device, omp_nthreads=omp_nthreads
+    )
+    tissues_wf = init_tissues_wf(device=device, omp_nthreads=omp_nthreads)
+    workflow.connect([
+        (bias_correction_wf, inpainting_wf, [('outputnode.t1w', 'inputnode.t1w')]),
+        (conform_wf, inpainting_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (tumor_mask, inpainting_wf, [('out_mask', 'inputnode.tumor_mask')]),
+        (inpainting_wf, tissues_wf, [('outputnode.t1w', 'inputnode.t1w')]),
+        (conform_wf, tissues_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+    ])  # fmt: skip
     # node and field of the image each kind of arm registers to
-    images = {'original': (bias_correction_wf, 'outputnode.t1w')}
-    if any(ARMS[name].recovered for name in arms):
-        inpainting_wf = init_inpainting_wf(
-            dilation=DILATION, weights=weights, device=device, omp_nthreads=omp_nthreads
-        )
-        images['recovered'] = (inpainting_wf, 'outputnode.t1w')
-        workflow.connect([
-            (bias_correction_wf, inpainting_wf, [('outputnode.t1w', 'inputnode.t1w')]),
-            (conform_wf, inpainting_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
-            (tumor_mask, inpainting_wf, [('out_mask', 'inputnode.tumor_mask')]),
-        ])  # fmt: skip
+    images = {
+        'original': (bias_correction_wf, 'outputnode.t1w'),
+        'recovered': (inpainting_wf, 'outputnode.t1w'),
+    }
     if ORACLE in arms:
         tumor_free = pe.Node(CorrectAlike(in_file=str(case.tumor_free)), name='tumor_free')
         images[ORACLE] = (tumor_free, 'out_file')
@@ -165,9 +170,15 @@ def init_case_wf(
     )
     if case.tissues is not None:
         measure.inputs.tissues = str(case.tissues)
-    if 'recovered' in images:
-        node, field = images['recovered']
-        workflow.connect([(node, measure, [(field, 'recovered')])])
+    maps = pe.Node(niu.Merge(3), name='maps', run_without_submitting=True)
+    workflow.connect([
+        (inpainting_wf, measure, [('outputnode.t1w', 'recovered')]),
+        (tissues_wf, maps, [
+            ('outputnode.gm_map', 'in1'), ('outputnode.wm_map', 'in2'),
+            ('outputnode.csf_map', 'in3'),
+        ]),
+        (maps, measure, [('out', 'tissue_maps')]),
+    ])  # fmt: skip
     if case.tissues is not None and DEFAULT_ARM in arms:
         measure.inputs.atlas, measure.inputs.atlas_arm = str(template.atlas), DEFAULT_ARM
     workflow.connect([

@@ -29,10 +29,8 @@ from tumorreg_wf.images import (
     save_like,
     voxel_spacing,
 )
-from tumorreg_wf.interfaces.labels import label_tissues
+from tumorreg_wf.interfaces.labels import label_tissues, tissues_of_run
 from tumorreg_wf.measures import dice
-from tumorreg_wf.template import tissues_by_intensity
-from tumorreg_wf.tissues import segment_tissues
 
 #: Tissues by their BIDS index.
 TISSUES = {'csf': 3, 'gm': 1, 'wm': 2}
@@ -83,8 +81,13 @@ class _MeasureArmsInputSpec(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True, desc='brain mask on its grid')
     tumor_mask = File(exists=True, mandatory=True, desc='tumour mask on its grid')
     dilated_mask = File(exists=True, mandatory=True, desc='dilated tumour mask on its grid')
-    recovered = File(exists=True, desc='the T1w with the tumour replaced; tissues are read off it')
-    tissues = File(exists=True, desc='true tissues, any grid; default: three classes of the T1w')
+    recovered = File(
+        exists=True, mandatory=True, desc='the T1w whose tissues were found, the tumour replaced'
+    )
+    tissue_maps = traits.List(
+        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='its GM, WM, CSF maps'
+    )
+    tissues = File(exists=True, desc='true tissues, any grid; default: what was found in the T1w')
     atlas = File(exists=True, desc="template's atlas, whose regions are measured in one arm ...")
     atlas_arm = traits.Str(desc='... this one')
     maps = traits.List(
@@ -118,13 +121,16 @@ class MeasureArms(SimpleInterface):
             np.asanyarray(load_image(path).dataobj) > 0
             for path in (self.inputs.brain_mask, self.inputs.tumor_mask, self.inputs.dilated_mask)
         )
+        own = np.stack(
+            [load_image(path).get_fdata(dtype=np.float32) for path in self.inputs.tissue_maps]
+        )
+        recovered = load_image(self.inputs.recovered).get_fdata(dtype=np.float32)
+        found = tissues_of_run(recovered, brain, dilated, own, own)
         if isdefined(self.inputs.tissues):
             image = resample(load_image(self.inputs.tissues), t1w, order=0)
             truth = np.rint(image.get_fdata()).astype(np.uint8)
         else:
-            healthy = brain & ~dilated
-            maps = tissues_by_intensity(t1w.get_fdata(dtype=np.float32), healthy)
-            truth = np.where(healthy, 1 + maps.argmax(0), 0).astype(np.uint8)
+            truth = np.where(brain & ~dilated, 1 + found.argmax(0), 0).astype(np.uint8)
         regions = find_regions(brain & (truth > 0), dilated, voxel_spacing(t1w))
         if not isdefined(self.inputs.tissues):
             del regions['inside']  # of a real patient nobody knows what was there
@@ -135,13 +141,11 @@ class MeasureArms(SimpleInterface):
         grid_file = save_like(t1w.get_fdata(dtype=np.float32)[box], grid, 'grid.nii')
         brain, tumor, dilated, truth = (one[box] for one in (brain, tumor, dilated, truth))
         spacing = voxel_spacing(grid)
-        recovered = None
-        if isdefined(self.inputs.recovered):
-            recovered = load_image(self.inputs.recovered).get_fdata(dtype=np.float32)[box]
+        found = np.stack([one[box] for one in found])
         regions = {name: region[box] for name, region in regions.items()}
         self._results['reference'] = save_like(truth, grid, 'reference.nii.gz')
         origin = {
-            'reference': 'labels' if isdefined(self.inputs.tissues) else 'intensities',
+            'reference': 'labels' if isdefined(self.inputs.tissues) else 'found',
             'tumor_ml': float(tumor.sum() * voxel_spacing(t1w).prod() / 1000),
         }
 
@@ -156,9 +160,9 @@ class MeasureArms(SimpleInterface):
             shifts, jacobian = known or read_warp(transform, grid_file)
             distance = None if oracle is None else apart(shifts, oracle[0])
             segmented = None
-            if recovered is not None:
-                post = segment_tissues(recovered, brain, brain & ~dilated, priors, spacing)
-                segmented = np.where(brain, post.argmax(0) + 1, 0)
+            if isdefined(self.inputs.tissues):  # what was found cannot be judged by itself
+                segmented = 1 + np.where(dilated, priors, found).argmax(0)
+                segmented[~brain] = 0
                 if arm == self.inputs.atlas_arm:
                     atlas = carry(self.inputs.atlas, transform, grid_file, 'NearestNeighbor')
                     table = measure_reliability(
@@ -168,9 +172,9 @@ class MeasureArms(SimpleInterface):
                     self._results['regions'] = os.path.join(runtime.cwd, 'regions.json')
                     table.to_json(self._results['regions'], orient='records')
             for name, region in regions.items():
-                found = measure_region(region, labels, segmented, truth, distance, jacobian)
-                found['volume_ml'] = float(region.sum() * spacing.prod() / 1000)
-                rows.append({**origin, 'arm': arm, 'region': name, **found})
+                row = measure_region(region, labels, segmented, truth, distance, jacobian)
+                row['volume_ml'] = float(region.sum() * spacing.prod() / 1000)
+                rows.append({**origin, 'arm': arm, 'region': name, **row})
         os.remove(grid_file)
         self._results['labels'] = label_files
         self._results['out_file'] = os.path.join(runtime.cwd, 'rows.json')
@@ -212,14 +216,14 @@ def measure_region(
     Parameters
     ----------
     region : boolean (X, Y, Z).
-    labels, segmented, truth : (X, Y, Z), tissues by :data:`TISSUES`: of the warped atlas, of the
-        grey values under its maps (or None), true.
+    labels, segmented, truth : (X, Y, Z), tissues by :data:`TISSUES`: of the warped atlas, of
+        ``dseg`` (or None), true.
     distance : (X, Y, Z), mm, from the oracle's warp; None where there is no oracle.
     jacobian : (X, Y, Z), determinant of the warp.
 
     Returns
     -------
-    row : dice_* of each tissue, of the warped atlas, and dseg_*, with grey values; mean, median
+    row : dice_* of each tissue, of the warped atlas, and dseg_*, as in a run; mean, median
         and 95th percentile of the distance, mm; part of the region that is folded. NaN where
         there is nothing to measure.
     """

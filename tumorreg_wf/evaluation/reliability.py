@@ -43,7 +43,7 @@ def measure_reliability(
     ----------
     labels : integer (X, Y, Z), the warped atlas; regions are those that occur.
     tumor, dilated, brain : boolean (X, Y, Z).
-    tissues, atlas_tissues, truth : (X, Y, Z), tissues by grey values, by the warped atlas alone,
+    tissues, atlas_tissues, truth : (X, Y, Z), those of a run, of the warped atlas alone,
         and as they are (0 where that is not known).
     distance : (X, Y, Z), mm, from the oracle's warp; None where there is no oracle.
     spacing : voxel size, mm.

@@ -50,7 +50,7 @@ def read_warp(transform: str | Path, grid: str | Path) -> tuple[np.ndarray, np.n
 def carry(
     image: str | Path, transform: str | Path, grid: str | Path, interpolation: str = 'Linear'
 ) -> np.ndarray:
-    """Bring an image to a grid as stage 9 of ``tumorreg`` does; float32 (X, Y, Z)."""
+    """Bring an image to a grid as :mod:`tumorreg_wf.workflows.atlas` does; float32 (X, Y, Z)."""
     with TemporaryDirectory() as folder:
         carried = f'{folder}/carried.nii'
         ApplyTransforms(

@@ -14,6 +14,7 @@ at most, and then ``CHANGES.md`` says so. None imports torch.
 - :class:`~tumorreg_wf.interfaces.torch.ExtractBrain`: the brain in a whole head
 - :class:`~tumorreg_wf.interfaces.torch.SegmentTumor`: the tumour found
 - :class:`~tumorreg_wf.interfaces.torch.InpaintTumor`: the tumour replaced
+- :class:`~tumorreg_wf.interfaces.torch.FindTissues`: maps of GM, WM and CSF
 - :class:`~tumorreg_wf.interfaces.ants.N4BiasFieldCorrection`,
   :class:`~tumorreg_wf.interfaces.ants.Registration`,
   :class:`~tumorreg_wf.interfaces.ants.ApplyTransforms`,

@@ -7,6 +7,7 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
+import nibabel as nb
 import numpy as np
 import pandas as pd
 from nipype.interfaces.base import (
@@ -17,7 +18,8 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from tumorreg_wf.images import load_image, save_like, voxel_spacing
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import load_image, same_grid, save_like, voxel_spacing
 from tumorreg_wf.measures import (
     find_agreement,
     find_brain_notes,
@@ -68,13 +70,44 @@ def label_tissues(
     return dseg, healthy, (probabilities * ~tumor).astype(np.float32)
 
 
+def tissues_of_run(
+    t1w: np.ndarray, brain: np.ndarray, hole: np.ndarray, own: np.ndarray, warped: np.ndarray
+) -> np.ndarray:
+    """Divide a recovered brain into tissues; by the atlas alone where something was replaced.
+
+    Made-up tissue says less of what was there than the atlas does.
+
+    Parameters
+    ----------
+    t1w : (X, Y, Z), without bias field, the tumour replaced.
+    brain, hole : boolean (X, Y, Z); the hole is what was replaced.
+    own, warped : (3, X, Y, Z), maps of GM, WM and CSF: found in the T1w, carried from the atlas.
+
+    Returns
+    -------
+    probabilities : float32 (3, X, Y, Z), sum to 1 in the brain; 0 elsewhere.
+    """
+    found = segment_tissues(t1w, brain, brain & ~hole, complete_maps(own, brain))
+    return np.where(hole, complete_maps(warped, brain), found).astype(np.float32)
+
+
+def _on_grid_of(t1w: nb.Nifti1Image, path: str) -> nb.Nifti1Image:
+    image = load_image(path)
+    if not same_grid(image, t1w):
+        raise TumorregError(f'{path}: not on the grid of the T1w. Resample it first.')
+    return image
+
+
 class _SegmentTissuesInputSpec(BaseInterfaceInputSpec):
     in_file = File(
         exists=True, mandatory=True, desc='T1w without bias field, the tumour replaced (X, Y, Z)'
     )
     brain_mask = File(exists=True, mandatory=True, desc='brain mask on the same grid')
     in_mask = File(exists=True, mandatory=True, desc='what was replaced, on the same grid')
-    priors = traits.List(
+    tissue_maps = traits.List(
+        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='GM, WM, CSF maps of the T1w'
+    )
+    atlas_maps = traits.List(
         File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='warped GM, WM, CSF maps'
     )
 
@@ -84,7 +117,7 @@ class _SegmentTissuesOutputSpec(TraitedSpec):
 
 
 class SegmentTissues(SimpleInterface):
-    """Tissues by grey values, with warped maps as priors.
+    """Tissues by maps and grey values; by the atlas where something was replaced.
 
     See ``tumorreg_wf.tissues.segment_tissues``.
     """
@@ -95,19 +128,14 @@ class SegmentTissues(SimpleInterface):
     def _run_interface(self, runtime):
         t1w = load_image(self.inputs.in_file)
         brain, hole = (
-            np.asanyarray(load_image(path).dataobj) > 0
+            np.asanyarray(_on_grid_of(t1w, path).dataobj) > 0
             for path in (self.inputs.brain_mask, self.inputs.in_mask)
         )
-        maps = np.stack(
-            [load_image(path).get_fdata(dtype=np.float32) for path in self.inputs.priors]
+        own, warped = (
+            np.stack([_on_grid_of(t1w, path).get_fdata(dtype=np.float32) for path in paths])
+            for paths in (self.inputs.tissue_maps, self.inputs.atlas_maps)
         )
-        probabilities = segment_tissues(
-            t1w.get_fdata(dtype=np.float32),
-            brain,
-            brain & ~hole,
-            complete_maps(maps, brain),
-            voxel_spacing(t1w),
-        )
+        probabilities = tissues_of_run(t1w.get_fdata(dtype=np.float32), brain, hole, own, warped)
         self._results['out_files'] = [
             save_like(data, t1w, os.path.join(runtime.cwd, f'{name}.nii.gz'))
             for name, data in zip(('gm', 'wm', 'csf'), probabilities, strict=True)

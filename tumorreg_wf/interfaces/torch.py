@@ -142,6 +142,44 @@ class SegmentTumor(_NetworkCommand):
     output_spec = SegmentTumorOutputSpec
 
 
+class FindTissuesInputSpec(_NetworkInputSpec):
+    in_file = File(
+        exists=True,
+        mandatory=True,
+        argstr='--t1w %s',
+        desc='T1w without bias field, the tumour replaced (X, Y, Z), any orientation and spacing',
+    )
+    brain_mask = File(
+        exists=True, mandatory=True, argstr='--brain %s', desc='brain mask on the same grid'
+    )
+    out_gm = traits.Str('gm.nii.gz', usedefault=True, argstr='--out-gm %s', desc='file to write')
+    out_wm = traits.Str('wm.nii.gz', usedefault=True, argstr='--out-wm %s', desc='file to write')
+    out_csf = traits.Str(
+        'csf.nii.gz', usedefault=True, argstr='--out-csf %s', desc='file to write'
+    )
+
+
+class FindTissuesOutputSpec(TraitedSpec):
+    out_gm = File(exists=True, desc='probability of GM, grid of in_file; 0 outside the brain')
+    out_wm = File(exists=True, desc='probability of WM')
+    out_csf = File(exists=True, desc='probability of CSF')
+
+
+class FindTissues(_NetworkCommand):
+    """Tell grey matter, white matter and CSF apart with a U-Net.
+
+    Examples
+    --------
+    >>> from tumorreg_wf.interfaces.torch import FindTissues
+    >>> node = FindTissues(in_file='t1w.nii.gz', brain_mask='mask.nii.gz')  # doctest: +SKIP
+    """
+
+    _task = 'tissues'
+    _cmd = f'{RUNNER} tissues'
+    input_spec = FindTissuesInputSpec
+    output_spec = FindTissuesOutputSpec
+
+
 class InpaintTumorInputSpec(_NetworkInputSpec):
     in_file = File(
         exists=True,

@@ -14,7 +14,7 @@ from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.files import write_aside
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
-from tumorreg_wf.models.unet3d import BrainUNet, MirrorUNet, TwoStageBrainUNet
+from tumorreg_wf.models.unet3d import BrainUNet, MirrorUNet, TissueUNet, TwoStageBrainUNet
 from tumorreg_wf.weights import Weights
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -28,6 +28,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
         PConvUNet3D,
         BrainUNet,
         TwoStageBrainUNet,
+        TissueUNet,
     )
 }
 

@@ -1,6 +1,6 @@
 """The networks as a program: files in, files out.
 
-``python -m tumorreg_wf.models.runner strip|segment|inpaint --help``
+``python -m tumorreg_wf.models.runner strip|segment|inpaint|tissues --help``
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ import numpy as np
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import load_image, same_grid, save_like
 from tumorreg_wf.weights import read_weights
+
+#: What the network of each command is for.
+TASKS = {
+    'strip': 'brain', 'segment': 'segmentation', 'inpaint': 'inpainting', 'tissues': 'tissues',
+}  # fmt: skip
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -29,9 +34,13 @@ def get_parser() -> argparse.ArgumentParser:
     inpaint = commands.add_parser('inpaint', help='replace what is in a mask by normal tissue')
     inpaint.add_argument('--hole', required=True)
     inpaint.add_argument('--out', required=True)
-    for command in (segment, inpaint):
+    tissues = commands.add_parser('tissues', help='tell grey matter, white matter and CSF apart')
+    tissues.add_argument('--out-gm', required=True)
+    tissues.add_argument('--out-wm', required=True)
+    tissues.add_argument('--out-csf', required=True)
+    for command in (segment, inpaint, tissues):
         command.add_argument('--brain', required=True)
-    for command in (strip, segment, inpaint):
+    for command in (strip, segment, inpaint, tissues):
         command.add_argument('--t1w', required=True)
         command.add_argument('--weights', required=True)
         command.add_argument('--sha256', required=True)
@@ -54,10 +63,14 @@ def main(argv: list[str] | None = None) -> int:
 def _run(opts: argparse.Namespace) -> None:
     import torch
 
-    from tumorreg_wf.models import extraction, inpainting, networks, segmentation
+    from tumorreg_wf.models import extraction, inpainting, networks, segmentation, tissues
 
     torch.set_num_threads(opts.threads)
     weights = read_weights(opts.weights)
+    if weights.task != TASKS[opts.command]:
+        raise TumorregError(
+            f'{opts.weights}: these weights are for {weights.task}, not for {TASKS[opts.command]}.'
+        )
     if weights.sha256 != opts.sha256:
         raise TumorregError(f'{opts.weights}: these weights changed since the run was planned.')
     network = networks.load_network(weights, opts.device)
@@ -74,10 +87,14 @@ def _run(opts: argparse.Namespace) -> None:
         probability, mask = segmentation.segment(network, t1w, flair, brain, **how)
         save_like(probability, t1w, opts.out_probseg)
         save_like(mask.astype(np.uint8), t1w, opts.out_mask)
-    else:
+    elif opts.command == 'inpaint':
         hole = _on_grid_of(t1w, opts.hole)
         recovered = inpainting.inpaint(network, t1w, hole, brain, **how)
         save_like(recovered, t1w, opts.out)
+    else:
+        maps = tissues.find_tissues(network, t1w, brain, **how)
+        for data, path in zip(maps, (opts.out_gm, opts.out_wm, opts.out_csf), strict=True):
+            save_like(data, t1w, path)
 
 
 def _on_grid_of(t1w: nb.Nifti1Image, path: str) -> nb.Nifti1Image:

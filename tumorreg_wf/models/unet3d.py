@@ -1,4 +1,4 @@
-"""U-Nets over volumes: of a brain to find tumours in, of a head to find the brain in."""
+"""U-Nets over volumes: tumours in a brain, the brain in a head, tissues in the brain."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ class UNet3D(nn.Module):
     in_channels : channels of the input.
     width : channels of the first level; each level down doubles them.
     levels : number of down-sampling levels inside.
+    out_channels : channels of the logits.
     """
 
     dimensions = 3
 
-    def __init__(self, in_channels: int, width: int, levels: int) -> None:
+    def __init__(self, in_channels: int, width: int, levels: int, out_channels: int = 1) -> None:
         super().__init__()
         self.size_multiple = 2 ** (levels + 1)
         widths = [width * 2**level for level in range(levels + 1)]
@@ -43,10 +44,10 @@ class UNet3D(nn.Module):
         self.decoder = nn.ModuleList(
             nn.Sequential(*_layer(2 * above, above)) for above in widths[-2::-1]
         )
-        self.head = nn.Conv3d(width, 8, 1)
+        self.head = nn.Conv3d(width, 8 * out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images (N, C, X, Y, Z) to logits (N, 1, X, Y, Z).
+        """Map images (N, C, X, Y, Z) to logits (N, K, X, Y, Z).
 
         X, Y and Z are multiples of ``size_multiple``.
         """
@@ -115,6 +116,23 @@ class BrainUNet(UNet3D):
 
     def __init__(self, width: int = 16, levels: int = 3, in_channels: int = 1) -> None:
         super().__init__(in_channels, width, levels)
+
+
+class TissueUNet(UNet3D):
+    """Tells grey matter, white matter and CSF apart in a brain.
+
+    Parameters
+    ----------
+    width : channels of the first level; each level down doubles them.
+    levels : number of down-sampling levels inside.
+    """
+
+    #: Edge of the volumes it is trained on, and must be given, voxels: statistics of a channel
+    #: over all of a brain are others.
+    size = 96
+
+    def __init__(self, width: int = 24, levels: int = 3) -> None:
+        super().__init__(1, width, levels, out_channels=3)
 
 
 class TwoStageBrainUNet(nn.Module):

@@ -115,8 +115,7 @@ def train(
     kind = torch.device(device).type
     logs, terms = Logs(out_dir, first, steps), []
 
-    # elsewhere bfloat16 is emulated, and slower than float32
-    mixed = kind == 'cuda' or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    mixed = in_bfloat16(device)
 
     def forward(*inputs: Tensor) -> Tensor:
         with torch.autocast(kind, torch.bfloat16, enabled=mixed):
@@ -166,6 +165,14 @@ def train(
         network.load_state_dict(best['network'])
         best = {key: best[key] for key in ('step', 'mean', 'figures')}
     return Outcome(state['step'], state['seconds'], state['losses'], best)
+
+
+def in_bfloat16(device: str) -> bool:
+    """Whether networks are trained in bfloat16: where it is not emulated, for that is slower."""
+    if torch.device(device).type == 'cuda':
+        return True
+    able: dict = getattr(torch.cpu, 'get_capabilities', dict)()  # older versions do not tell
+    return bool(able.get('avx512_bf16') or able.get('amx_bf16'))
 
 
 def _rate(step: int, steps: int, learning_rate: float, fine_tuning_rate: float | None) -> float:

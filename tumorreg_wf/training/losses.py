@@ -1,4 +1,4 @@
-"""Losses of both networks; equation numbers are those of the method (docs/method.md)."""
+"""Losses of the networks; equation numbers are those of the method (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -28,6 +28,24 @@ def segmentation_loss(
     overlap = 2 * (probability * target).sum() + 1
     dice = 1 - overlap / (probability.sum() + target.sum() + 1)
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, weight)
+    return {'total': cross_entropy + dice, 'cross_entropy': cross_entropy, 'dice': dice}
+
+
+def tissue_loss(logits: Tensor, tissues: Tensor) -> dict[str, Tensor]:
+    """Cross-entropy plus soft Dice over the batch, the mean of the tissues.
+
+    Parameters
+    ----------
+    logits : (N, K, ...), of tissues 1 to K.
+    tissues : (N, ...), integer; nothing is learnt where it is 0.
+    """
+    known = (tissues > 0)[:, None]
+    wanted = F.one_hot((tissues - 1).clamp(0), logits.shape[1]).movedim(-1, 1) * known
+    found = logits.softmax(1) * known
+    dims = [0, *range(2, logits.ndim)]
+    overlap = 2 * (found * wanted).sum(dims) + 1
+    dice = (1 - overlap / (found.sum(dims) + wanted.sum(dims) + 1)).mean()
+    cross_entropy = F.cross_entropy(logits, tissues - 1, ignore_index=-1)
     return {'total': cross_entropy + dice, 'cross_entropy': cross_entropy, 'dice': dice}
 
 

@@ -51,6 +51,7 @@ RECIPES = {
         Recipe('BrainUNet', width=16, batch=2, learning_rate=2e-3, steps=10_000, spacing=4.0),
         Recipe('TwoStageBrainUNet', 16, batch=2, learning_rate=2e-3, steps=2_000, spacing=2.0),
     ),
+    'tissues': (Recipe('TissueUNet', width=24, batch=2, learning_rate=2e-3, steps=5_000),),
 }
 
 #: The settings of the original method.
@@ -67,7 +68,7 @@ def choose_recipe(task: str, preset: str | None, **wanted) -> Recipe:
 
     Parameters
     ----------
-    task : ``'segmentation'``, ``'inpainting'`` or ``'brain'``.
+    task : ``'segmentation'``, ``'inpainting'``, ``'brain'`` or ``'tissues'``.
     preset : ``'paper'``, or None.
     wanted : fields of :class:`Recipe`; None for what the recipe says.
     """

@@ -16,8 +16,10 @@ from tumorreg_wf.models.extraction import extract_brain
 from tumorreg_wf.models.inpainting import inpaint
 from tumorreg_wf.models.networks import SIZE_MULTIPLE
 from tumorreg_wf.models.segmentation import segment
+from tumorreg_wf.models.tissues import find_tissues
 from tumorreg_wf.shapes import deep_voxels, place_shape
 from tumorreg_wf.training import losses
+from tumorreg_wf.training.anatomy import CSF, GM, WM
 from tumorreg_wf.training.batches import (
     InpaintingCubes,
     InpaintingSlices,
@@ -30,6 +32,7 @@ from tumorreg_wf.training.datasets import Case
 from tumorreg_wf.training.head_images import HeadBatches, Mixture, draw_head, times_finer
 from tumorreg_wf.training.heads import Heads
 from tumorreg_wf.training.recipes import Recipe
+from tumorreg_wf.training.tissue_images import TissueBatches
 
 #: In-plane size of training slices, mm: a whole brain for segmentation, a hole's
 #: surroundings for inpainting.
@@ -47,7 +50,7 @@ SMALLEST_HOLE = 1000.0
 #: Grey values between these percentiles of the brain are what PSNR takes for their range.
 PERCENTILES = (0.5, 99.5)
 
-#: Images of each head held out that brain extraction is judged by.
+#: Images of each head held out that networks of heads and of tissues are judged by.
 IMAGES_PER_HEAD = 3
 
 Measure = Callable[[nn.Module], dict[str, float]]
@@ -178,6 +181,36 @@ def brain_task(network: nn.Module, recipe: Recipe, heads: Heads) -> Task:
             image = _image(head.image, spacing)
             _, found = extract_brain(network, image, spacing=spacing, device=device)
             figures[name] = dice(found, head.brain >= 0.5)
+        return figures
+
+    return Task(batches, loss, measure, 'Dice')
+
+
+def tissue_task(network: nn.Module, recipe: Recipe, heads: Heads) -> Task:
+    """Learn to tell tissues apart; judged by Dice, the mean of the tissues."""
+    batches = TissueBatches(heads.heads, size=network.size, batch=recipe.batch)
+    drawn = {
+        f'{head.name}-{number}': TissueBatches([head], size=network.size, batch=1)(
+            np.random.default_rng(number)
+        )
+        for head in heads.held_out
+        for number in range(IMAGES_PER_HEAD)
+    }
+
+    def loss(forward, images: Tensor, tissues: Tensor) -> dict[str, Tensor]:
+        return losses.tissue_loss(forward(images), tissues)
+
+    def measure(network: nn.Module) -> dict[str, float]:
+        device = str(next(network.parameters()).device)
+        figures = {}
+        for name, (image, tissues) in drawn.items():
+            t1w, truth = image[0, 0].numpy(), tissues[0].numpy()
+            images = [_image(array, recipe.spacing) for array in (t1w, t1w > 0)]
+            maps = find_tissues(network, *images, spacing=recipe.spacing, device=device)
+            found = np.where(truth > 0, maps.argmax(0) + 1, 0)
+            figures[name] = float(
+                np.mean([dice(found == tissue, truth == tissue) for tissue in (GM, WM, CSF)])
+            )
         return figures
 
     return Task(batches, loss, measure, 'Dice')

@@ -9,6 +9,7 @@ These are for use in other pipelines. Their names, arguments and the fields of `
 - :func:`~tumorreg_wf.workflows.intensity.init_intensity_wf`: grey values for the segmentation
 - :func:`~tumorreg_wf.workflows.segmentation.init_segmentation_wf`: the tumour found
 - :func:`~tumorreg_wf.workflows.inpainting.init_inpainting_wf`: the tumour replaced
+- :func:`~tumorreg_wf.workflows.tissues.init_tissues_wf`: tissues found without a template
 - :func:`~tumorreg_wf.workflows.registration.init_registration_wf`: the template registered
 - :func:`~tumorreg_wf.workflows.atlas.init_atlas_wf`: tissues, labels and tables
 - :func:`~tumorreg_wf.workflows.outputs.init_derivatives_wf`: BIDS derivatives

@@ -1,4 +1,4 @@
-"""Stages 9 and 10: the atlas in patient space, the tumour in template space, tables."""
+"""The atlas in patient space, the tumour in template space, tables."""
 
 from __future__ import annotations
 
@@ -46,6 +46,8 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     ------
     t1w, t1w_recovered, brain_mask, tumor_mask, dilated_mask
         In patient space; the T1w without bias field, as it is and with the tumour replaced.
+    gm_map, wm_map, csf_map
+        Probabilities of the tissues in the recovered T1w.
     std2anat_xfm, anat2std_xfm
         Composite transforms.
     notes
@@ -76,8 +78,8 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     workflow.__desc__ = (
         f'Tissues and atlas labels ({template.atlas_name}{_cite(template.atlas_name)}) were '
         f'carried from {template.name}{_cite(template.name)} to the patient with the same '
-        'transform. The recovered T1w was divided into grey matter, white matter and CSF by its '
-        'grey values, with the carried tissue maps as priors [@vanleemput]. '
+        'transform. The maps of tissues were refined by the grey values of the T1w [@vanleemput]; '
+        'where the tumour was replaced, the carried maps took their place. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(
@@ -87,6 +89,9 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
                 'brain_mask',
                 'tumor_mask',
                 'dilated_mask',
+                'gm_map',
+                'wm_map',
+                'csf_map',
                 'std2anat_xfm',
                 'anat2std_xfm',
                 'notes',
@@ -124,6 +129,7 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         mem_gb=1.5,
     )
     merge_tissues = pe.Node(niu.Merge(3), name='merge_tissues', run_without_submitting=True)
+    merge_own = pe.Node(niu.Merge(3), name='merge_own', run_without_submitting=True)
     segment_tissues = pe.Node(SegmentTissues(), name='segment_tissues', mem_gb=2)
     label_tissues = pe.Node(LabelTissues(), name='label_tissues', mem_gb=1.5)
     label_atlas_tissues = pe.Node(LabelTissues(), name='label_atlas_tissues', mem_gb=1.5)
@@ -151,11 +157,13 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (nodes['warp_gm'], merge_tissues, [('output_image', 'in1')]),
         (nodes['warp_wm'], merge_tissues, [('output_image', 'in2')]),
         (nodes['warp_csf'], merge_tissues, [('output_image', 'in3')]),
-        (merge_tissues, segment_tissues, [('out', 'priors')]),
+        (merge_tissues, segment_tissues, [('out', 'atlas_maps')]),
         (inputnode, segment_tissues, [
             ('t1w_recovered', 'in_file'), ('dilated_mask', 'in_mask'),
             ('brain_mask', 'brain_mask'),
         ]),
+        (inputnode, merge_own, [('gm_map', 'in1'), ('wm_map', 'in2'), ('csf_map', 'in3')]),
+        (merge_own, segment_tissues, [('out', 'tissue_maps')]),
         (segment_tissues, label_tissues, [('out_files', 'in_files')]),
         (merge_tissues, label_atlas_tissues, [('out', 'in_files')]),
         (inputnode, label_tissues, [('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask')]),

@@ -26,6 +26,7 @@ from tumorreg_wf.workflows.outputs import init_derivatives_wf
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 from tumorreg_wf.workflows.reports import init_reportlets_wf
 from tumorreg_wf.workflows.segmentation import init_segmentation_wf
+from tumorreg_wf.workflows.tissues import init_tissues_wf
 
 
 def init_tumorreg_wf(
@@ -47,6 +48,7 @@ def init_tumorreg_wf(
         'brain': find_weights('brain', settings.brain_weights),
         'segmentation': find_weights('segmentation', settings.segmentation_weights),
         'inpainting': find_weights('inpainting', settings.inpainting_weights),
+        'tissues': find_weights('tissues', settings.tissue_weights),
     }
     for anatomy in anatomies:
         anatomy_wf = init_anatomy_wf(settings, anatomy, template, weights)
@@ -78,7 +80,7 @@ def init_anatomy_wf(
     settings : of the run.
     anatomy : the T1w and what goes with it.
     template : from :func:`tumorreg_wf.template.load_template`.
-    weights : of ``'brain'``, ``'segmentation'`` and ``'inpainting'``.
+    weights : of ``'brain'``, ``'segmentation'``, ``'inpainting'`` and ``'tissues'``.
     """
     has_flair, given = anatomy.flair is not None, anatomy.tumor_mask
     threads, seed = settings.omp_nthreads, settings.random_seed
@@ -111,6 +113,9 @@ def init_anatomy_wf(
         weights=weights['inpainting'],
         device=settings.device,
         omp_nthreads=threads,
+    )
+    tissues_wf = init_tissues_wf(
+        weights=weights['tissues'], device=settings.device, omp_nthreads=threads
     )
     target = TARGETS[settings.registration_target]
     registration_wf = init_registration_wf(
@@ -164,6 +169,9 @@ def init_anatomy_wf(
     workflow.connect([
         (bias_correction_wf, inpainting_wf, _along('t1w')),
         (conform_wf, inpainting_wf, _along('brain_mask')),
+        (inpainting_wf, tissues_wf, _along('t1w')),
+        (conform_wf, tissues_wf, _along('brain_mask')),
+        (tissues_wf, atlas_wf, _along('gm_map', 'wm_map', 'csf_map')),
         (tumor, inpainting_wf, [('mask', 'inputnode.tumor_mask')]),
         (registered_wf, registration_wf, _along('t1w')),
         (conform_wf, registration_wf, _along('brain_mask')),

@@ -1,4 +1,4 @@
-"""Stage 3: bias-field correction."""
+"""Bias-field correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 1: images fit for the workflow, their axes R, A, S or as near as their voxels allow."""
+"""Images fit for the workflow, their axes R, A, S or as near as their voxels allow."""
 
 from __future__ import annotations
 

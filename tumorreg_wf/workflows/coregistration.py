@@ -1,4 +1,4 @@
-"""Stage 2: the FLAIR on the grid of the T1w."""
+"""The FLAIR on the grid of the T1w."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages 6 and 7: dilation of the tumour, recovery of normal tissue."""
+"""Dilation of the tumour, recovery of normal tissue."""
 
 from __future__ import annotations
 

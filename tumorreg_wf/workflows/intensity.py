@@ -1,4 +1,4 @@
-"""Stage 4: histogram matching and z-scores."""
+"""Histogram matching and z-scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 8: the template registered to the T1w, by default the recovered one."""
+"""The template registered to the T1w, by default the recovered one."""
 
 from __future__ import annotations
 

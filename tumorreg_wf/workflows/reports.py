@@ -189,6 +189,7 @@ def _list_sources(
         ('Weights, brain', tell('brain') if skull_strip else 'not used'),
         ('Weights, tumour', 'not used' if user_mask else tell('segmentation')),
         ('Weights, recovery', tell('inpainting')),
+        ('Weights, tissues', tell('tissues')),
         ('Template', f'{template.name}, {template.source or "packaged with nilearn"}'),
         ('Atlas', template.atlas_name),
     ]

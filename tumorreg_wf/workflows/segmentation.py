@@ -1,4 +1,4 @@
-"""Stage 5: the tumour."""
+"""The tumour."""
 
 from __future__ import annotations
 

@@ -1,0 +1,68 @@
+"""Grey matter, white matter and CSF of the recovered brain."""
+
+from __future__ import annotations
+
+from nipype.interfaces import utility as niu
+from nipype.pipeline import engine as pe
+from niworkflows.engine.workflows import LiterateWorkflow as Workflow
+
+from tumorreg_wf.interfaces.torch import FindTissues
+from tumorreg_wf.weights import Weights, find_weights
+
+
+def init_tissues_wf(
+    *,
+    weights: Weights | None = None,
+    device: str = 'cpu',
+    omp_nthreads: int = 1,
+    name: str = 'tissues_wf',
+) -> Workflow:
+    """Find the tissues of a brain without a template.
+
+    Parameters
+    ----------
+    weights : from :func:`tumorreg_wf.weights.find_weights`; None for the packaged ones.
+    device : torch device.
+    omp_nthreads : CPU threads of torch.
+    name : name of the workflow.
+
+    Inputs
+    ------
+    t1w
+        Bias-corrected T1w, the tumour replaced; any orientation and voxel size.
+    brain_mask
+        On the grid of the T1w.
+
+    Outputs
+    -------
+    gm_map, wm_map, csf_map
+        Probabilities; sum to 1 in the brain, 0 elsewhere. What they say of tissue that was put in
+        is no finding.
+    """
+    weights = weights or find_weights('tissues')
+    workflow = Workflow(name=name)
+    workflow.__desc__ = (
+        'Grey matter, white matter and CSF were found in the recovered T1w with a U-Net [@unet3d] '
+        'that was trained on images drawn from label maps [@synthseg] (weights '
+        f'{weights.name}, sha256 {weights.sha256[:12]}). '
+    )
+    inputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'brain_mask']), name='inputnode')
+    outputnode = pe.Node(
+        niu.IdentityInterface(fields=['gm_map', 'wm_map', 'csf_map']), name='outputnode'
+    )
+    find = pe.Node(
+        FindTissues(
+            weights=str(weights.path),
+            weights_sha256=weights.sha256,
+            device=device,
+            num_threads=omp_nthreads,
+        ),
+        name='find',
+        n_procs=omp_nthreads,
+        mem_gb=2,
+    )
+    workflow.connect([
+        (inputnode, find, [('t1w', 'in_file'), ('brain_mask', 'brain_mask')]),
+        (find, outputnode, [('out_gm', 'gm_map'), ('out_wm', 'wm_map'), ('out_csf', 'csf_map')]),
+    ])  # fmt: skip
+    return workflow
