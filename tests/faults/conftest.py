@@ -97,12 +97,19 @@ class Run:
         self.wait_for(look, f'step {name}')
 
     def worker(self):
-        """Process of Nipype's that runs the steps."""
+        """Process of Nipype's that runs the steps, stopped: a short step would end meanwhile."""
 
         def look():
             below = self.below()
             servers = [pid for pid, (_, command) in below.items() if 'forkserver' in command]
-            return [pid for pid, (parent, _) in below.items() if parent in servers]
+            return [pid for pid, (parent, _) in below.items() if parent in servers and stop(pid)]
+
+        def stop(pid):
+            try:
+                os.kill(pid, signal.SIGSTOP)
+            except ProcessLookupError:
+                return False
+            return True
 
         return self.wait_for(look, 'worker')[0]
 

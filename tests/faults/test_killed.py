@@ -35,9 +35,9 @@ def folders(tmp_path_factory):
 def test_a_process_killed_fails_its_step_alone(start, check_gone, folders, step, program):
     run = start(masks=False, labels=['02'], **folders)
     run.step(step)
-    worker = run.worker()
+    victim = run.program(program) if program else run.worker()
     below = run.below()
-    os.kill(run.program(program) if program else worker, signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     said = run.end(1)
     assert 'sub-02 failed' in said and 'to do: ' in said, said
     assert 'too little memory' in said and 'same command then goes on' in said, said
