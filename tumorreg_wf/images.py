@@ -10,6 +10,7 @@ import numpy as np
 from nibabel.processing import resample_from_to
 from scipy import ndimage
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.reading import read_image, straighten
 
 #: Largest difference (mm, or mm per voxel) between two affines of one grid.
@@ -118,6 +119,14 @@ def same_grid(one: nb.spatialimages.SpatialImage, other: nb.spatialimages.Spatia
     return one.shape == other.shape and np.allclose(
         one.affine, other.affine, atol=AFFINE_TOLERANCE
     )
+
+
+def load_on_grid(path: str | Path, reference: nb.spatialimages.SpatialImage) -> nb.Nifti1Image:
+    """Load an image that must be on the grid of the T1w, the reference."""
+    image = load_image(path)
+    if not same_grid(image, reference):
+        raise TumorregError(f'{path}: not on the grid of the T1w. Resample it first.')
+    return image
 
 
 def resample(image: nb.Nifti1Image, target: nb.Nifti1Image, *, order: int) -> nb.Nifti1Image:

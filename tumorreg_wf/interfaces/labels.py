@@ -7,7 +7,6 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
-import nibabel as nb
 import numpy as np
 import pandas as pd
 from nipype.interfaces.base import (
@@ -18,8 +17,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
-from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.images import load_image, same_grid, save_like, voxel_spacing
+from tumorreg_wf.images import load_image, load_on_grid, save_like, voxel_spacing
 from tumorreg_wf.measures import (
     find_agreement,
     find_brain_notes,
@@ -91,13 +89,6 @@ def tissues_of_run(
     return np.where(hole, complete_maps(warped, brain), found).astype(np.float32)
 
 
-def _on_grid_of(t1w: nb.Nifti1Image, path: str) -> nb.Nifti1Image:
-    image = load_image(path)
-    if not same_grid(image, t1w):
-        raise TumorregError(f'{path}: not on the grid of the T1w. Resample it first.')
-    return image
-
-
 class _SegmentTissuesInputSpec(BaseInterfaceInputSpec):
     in_file = File(
         exists=True, mandatory=True, desc='T1w without bias field, the tumour replaced (X, Y, Z)'
@@ -128,11 +119,11 @@ class SegmentTissues(SimpleInterface):
     def _run_interface(self, runtime):
         t1w = load_image(self.inputs.in_file)
         brain, hole = (
-            np.asanyarray(_on_grid_of(t1w, path).dataobj) > 0
+            np.asanyarray(load_on_grid(path, t1w).dataobj) > 0
             for path in (self.inputs.brain_mask, self.inputs.in_mask)
         )
         own, warped = (
-            np.stack([_on_grid_of(t1w, path).get_fdata(dtype=np.float32) for path in paths])
+            np.stack([load_on_grid(path, t1w).get_fdata(dtype=np.float32) for path in paths])
             for paths in (self.inputs.tissue_maps, self.inputs.atlas_maps)
         )
         probabilities = tissues_of_run(t1w.get_fdata(dtype=np.float32), brain, hole, own, warped)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-import nibabel as nb
 import numpy as np
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.images import load_image, same_grid, save_like
-from tumorreg_wf.weights import read_weights
+from tumorreg_wf.images import load_image, load_on_grid, save_like
+from tumorreg_wf.weights import find_weights
 
 #: What the network of each command is for.
 TASKS = {
@@ -66,11 +65,7 @@ def _run(opts: argparse.Namespace) -> None:
     from tumorreg_wf.models import extraction, inpainting, networks, segmentation, tissues
 
     torch.set_num_threads(opts.threads)
-    weights = read_weights(opts.weights)
-    if weights.task != TASKS[opts.command]:
-        raise TumorregError(
-            f'{opts.weights}: these weights are for {weights.task}, not for {TASKS[opts.command]}.'
-        )
+    weights = find_weights(TASKS[opts.command], opts.weights)
     if weights.sha256 != opts.sha256:
         raise TumorregError(f'{opts.weights}: these weights changed since the run was planned.')
     network = networks.load_network(weights, opts.device)
@@ -81,27 +76,20 @@ def _run(opts: argparse.Namespace) -> None:
         extraction.require_brain(mask, t1w)
         save_like(mask, t1w, opts.out_mask)
         return
-    brain = _on_grid_of(t1w, opts.brain)
+    brain = load_on_grid(opts.brain, t1w)
     if opts.command == 'segment':
-        flair = None if opts.flair is None else _on_grid_of(t1w, opts.flair)
+        flair = None if opts.flair is None else load_on_grid(opts.flair, t1w)
         probability, mask = segmentation.segment(network, t1w, flair, brain, **how)
         save_like(probability, t1w, opts.out_probseg)
         save_like(mask.astype(np.uint8), t1w, opts.out_mask)
     elif opts.command == 'inpaint':
-        hole = _on_grid_of(t1w, opts.hole)
+        hole = load_on_grid(opts.hole, t1w)
         recovered = inpainting.inpaint(network, t1w, hole, brain, **how)
         save_like(recovered, t1w, opts.out)
     else:
         maps = tissues.find_tissues(network, t1w, brain, **how)
         for data, path in zip(maps, (opts.out_gm, opts.out_wm, opts.out_csf), strict=True):
             save_like(data, t1w, path)
-
-
-def _on_grid_of(t1w: nb.Nifti1Image, path: str) -> nb.Nifti1Image:
-    image = load_image(path)
-    if not same_grid(image, t1w):
-        raise TumorregError(f'{path}: not on the grid of the T1w. Resample it first.')
-    return image
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from tumorreg_wf.interfaces.images import Conform, ConformMask, StrippedBrainMask
 from tumorreg_wf.interfaces.torch import ExtractBrain
 from tumorreg_wf.weights import Weights, find_weights
+from tumorreg_wf.workflows.networks import network_node
 
 
 def init_conform_wf(
@@ -88,16 +89,8 @@ def init_conform_wf(
             'The brain was extracted from the T1w image by a 3-D U-Net trained on simulated heads '
             f'with tumours (weights {weights.name}, sha256 {weights.sha256[:12]}). '
         )
-        brain_mask = pe.Node(
-            ExtractBrain(
-                weights=str(weights.path),
-                weights_sha256=weights.sha256,
-                device=device,
-                num_threads=omp_nthreads,
-            ),
-            name='brain_mask',
-            n_procs=omp_nthreads,
-            mem_gb=2,
+        brain_mask = network_node(
+            ExtractBrain, weights, device=device, omp_nthreads=omp_nthreads, name='brain_mask'
         )
         workflow.connect([(conform_t1w, brain_mask, [('out_file', 'in_file')])])
     else:

@@ -9,6 +9,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from tumorreg_wf.interfaces.images import DilateMask
 from tumorreg_wf.interfaces.torch import InpaintTumor
 from tumorreg_wf.weights import Weights, find_weights
+from tumorreg_wf.workflows.networks import network_node
 
 
 def init_inpainting_wf(
@@ -58,16 +59,8 @@ def init_inpainting_wf(
     )
     outputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'dilated_mask']), name='outputnode')
     dilate = pe.Node(DilateMask(radius=dilation), name='dilate', mem_gb=0.7)
-    inpaint = pe.Node(
-        InpaintTumor(
-            weights=str(weights.path),
-            weights_sha256=weights.sha256,
-            device=device,
-            num_threads=omp_nthreads,
-        ),
-        name='inpaint',
-        n_procs=omp_nthreads,
-        mem_gb=2,
+    inpaint = network_node(
+        InpaintTumor, weights, device=device, omp_nthreads=omp_nthreads, name='inpaint'
     )
     workflow.connect([
         (inputnode, dilate, [('tumor_mask', 'in_mask')]),

@@ -8,6 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.torch import SegmentTumor
 from tumorreg_wf.weights import Weights, find_weights
+from tumorreg_wf.workflows.networks import network_node
 
 
 def init_segmentation_wf(
@@ -54,16 +55,8 @@ def init_segmentation_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(fields=['tumor_probseg', 'tumor_mask']), name='outputnode'
     )
-    segment = pe.Node(
-        SegmentTumor(
-            weights=str(weights.path),
-            weights_sha256=weights.sha256,
-            device=device,
-            num_threads=omp_nthreads,
-        ),
-        name='segment',
-        n_procs=omp_nthreads,
-        mem_gb=2,
+    segment = network_node(
+        SegmentTumor, weights, device=device, omp_nthreads=omp_nthreads, name='segment'
     )
     workflow.connect([
         (inputnode, segment, [('t1w', 'in_file'), ('brain_mask', 'brain_mask')]),

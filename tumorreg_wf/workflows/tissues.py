@@ -8,6 +8,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.torch import FindTissues
 from tumorreg_wf.weights import Weights, find_weights
+from tumorreg_wf.workflows.networks import network_node
 
 
 def init_tissues_wf(
@@ -50,16 +51,8 @@ def init_tissues_wf(
     outputnode = pe.Node(
         niu.IdentityInterface(fields=['gm_map', 'wm_map', 'csf_map']), name='outputnode'
     )
-    find = pe.Node(
-        FindTissues(
-            weights=str(weights.path),
-            weights_sha256=weights.sha256,
-            device=device,
-            num_threads=omp_nthreads,
-        ),
-        name='find',
-        n_procs=omp_nthreads,
-        mem_gb=2,
+    find = network_node(
+        FindTissues, weights, device=device, omp_nthreads=omp_nthreads, name='find'
     )
     workflow.connect([
         (inputnode, find, [('t1w', 'in_file'), ('brain_mask', 'brain_mask')]),
