@@ -309,6 +309,24 @@ class TestOddDatasets:
         with pytest.raises(TumorregError, match=r'sub-01_T1w\.nii and .*have one name'):
             check_names(collect(root))
 
+    @pytest.mark.parametrize(
+        ('place', 'name', 'said'),
+        [
+            ('sub-01/anat', 'sub-02_T1w', 'says sub-02, its folder sub-01'),
+            ('sub-01/anat', 'sub-02_label-tumor_mask', 'says sub-02, its folder sub-01'),
+            ('sub-01/anat', 'sub-02_FLAIR', 'says sub-02, its folder sub-01'),
+            ('sub-01/ses-a/anat', 'sub-01_ses-b_T1w', 'says ses-b, its folder ses-a'),
+        ],
+    )
+    def test_names_of_another_folder(self, tree, place, name, said):
+        """A folder was copied and its files not renamed: outputs would be the other's."""
+        root = tree('sub-01_T1w', 'sub-02_T1w')
+        check_names(collect(root))
+        (root / place).mkdir(parents=True, exist_ok=True)
+        (root / place / f'{name}.nii.gz').touch()
+        with pytest.raises(TumorregError, match=f'{name}.*{said}'):
+            check_names(collect(root))
+
     @pytest.mark.parametrize('acq', ['$(touch x)', '<b>bold<b>'])
     def test_names_that_are_none_of_bids(self, tree, acq):
         root = tree('sub-01_T1w', f'sub-01_acq-{acq}_T1w')

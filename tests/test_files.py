@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 
+import h5py
 import nibabel as nb
 import numpy as np
 import pytest
@@ -83,6 +84,30 @@ def test_images_cut_or_altered_are_not_whole(tmp_path, ending):
         # compressed without fault, but less than the header says
         path.write_bytes(gzip.compress(gzip.decompress(content)[:-1]))
         with pytest.raises(TumorregError, match='bytes of'):
+            check_whole(path)
+
+
+def test_transforms_cut_or_emptied_are_not_whole(tmp_path):
+    path = tmp_path / 'x_xfm.h5'
+    with h5py.File(path, 'w') as file:
+        file['TransformGroup/0/TransformParameters'] = np.arange(9000.0)
+    check_whole(path)
+    content = path.read_bytes()
+    for damaged in (content[: len(content) // 2], content[:-1], b'\0' * len(content), b''):
+        path.write_bytes(damaged)
+        with pytest.raises(TumorregError, match='is damaged'):
+            check_whole(path)
+
+
+@pytest.mark.parametrize('kind', ['svg', 'html'])
+def test_pictures_and_pages_without_an_end_are_not_whole(tmp_path, kind):
+    path = tmp_path / f'x.{kind}'
+    text = f'<{kind}>text</{kind}>\n'
+    path.write_text(text)
+    check_whole(path)
+    for damaged in (text[:9], '\0' * len(text)):
+        path.write_text(damaged)
+        with pytest.raises(TumorregError, match='is damaged'):
             check_whole(path)
 
 

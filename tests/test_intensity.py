@@ -131,6 +131,16 @@ class TestStripping:
         assert not is_stripped(head, spacing)
         assert is_stripped(np.where(head == 100, 100, 0), spacing)
 
+    @pytest.mark.parametrize('shown', [slice(None), slice(22, None), slice(10, 22)])
+    def test_small_head_on_nothing(self, shown):
+        """A child's head, or a part of one, whose background was set to 0."""
+        radius = np.sqrt(sum(axis**2 for axis in np.ogrid[-22:22, -22:22, -22:22])) * 4
+        head = np.select([radius < 60, radius < 69, radius < 75], [0.7, 0.1, 1.0])
+        head += np.random.default_rng(0).normal(0, 0.03, head.shape) * (head > 0)
+        spacing = np.full(3, 4.0)
+        assert not is_stripped(head[..., shown], spacing)
+        assert is_stripped(np.where(radius < 60, head, 0)[..., shown], spacing)
+
     def test_noise_all_over(self, phantom):
         noise = np.random.default_rng(0).random(phantom.t1w.shape) + 0.01
         assert not is_stripped(phantom.t1w.get_fdata() + noise, np.full(3, 2.0))

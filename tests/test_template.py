@@ -126,6 +126,16 @@ class TestFolder:
         assert load_template(str(source), tmp_path / 'out') == template
         assert [path.stat().st_mtime_ns for path in files_of(template)] == before
 
+    @pytest.mark.parametrize('number', range(7))
+    def test_what_is_gone_is_written_anew(self, source, tmp_path, number):
+        """Scratch disks are tidied up file by file."""
+        template = load_template(source, tmp_path / 'out')
+        gone = files_of(template)[number]
+        wanted = gone.read_bytes()
+        gone.unlink()
+        assert load_template(source, tmp_path / 'out') == template
+        assert gone.read_bytes() == wanted
+
     def test_skull_is_stripped_by_the_mask(self, source, tmp_path):
         stripped = source / 'tpl-Phantom_res-01_desc-brain_T1w.nii.gz'
         image = nb.load(stripped)

@@ -56,7 +56,7 @@ def test_the_default_is_taken_where_none_is_named():
     assert find_weights('segmentation', 'paper').architecture == 'UNet'
 
 
-@pytest.mark.parametrize('task', ['segmentation', 'inpainting'])
+@pytest.mark.parametrize('task', REGISTRY)
 def test_altered_packaged_weights_are_refused(packaged, task):
     path = packaged / REGISTRY[task]['default']['file']
     assert find_weights(task).path == path

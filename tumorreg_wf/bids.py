@@ -395,16 +395,17 @@ def _is_value(value) -> bool:
 
 
 def check_names(anatomies: Iterable[Anatomy]) -> None:
-    """Refuse T1w of one participant whose outputs would overwrite one another.
+    """Refuse images of one participant whose outputs would overwrite one another, or another's.
 
     Raises
     ------
     TumorregError
-        If a name is not one of BIDS, has an entity that outputs do not keep, or two T1w have one
-        name.
+        If the name of a T1w is not one of BIDS, has an entity that outputs do not keep, or two
+        T1w have one name; or if a name says another participant or session than its folder.
     """
     seen: dict[str, Path] = {}
-    for t1w in (anatomy.t1w for anatomy in anatomies):
+    for anatomy in anatomies:
+        t1w = anatomy.t1w
         if not BIDS_NAME.fullmatch(t1w.name):
             raise TumorregError(
                 f'{t1w}: this is no name of BIDS (letters and digits alone after the dash of an '
@@ -420,6 +421,21 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
         if other != t1w:
             raise TumorregError(
                 f'{other} and {t1w} have one name, and so would their outputs. Remove one.'
+            )
+        for path in (t1w, anatomy.flair, *anatomy.masks):
+            if path is not None:
+                _check_place(path, anatomy)
+
+
+def _check_place(path: Path, anatomy: Anatomy) -> None:
+    """Check that the name of a file says the participant and the session of its folder."""
+    for entity, label in (('sub', anatomy.subject), ('ses', anatomy.session)):
+        named = re.search(f'(?:^|_){entity}-([A-Za-z0-9+]+)_', path.name)
+        if named and named[1] != label:
+            raise TumorregError(
+                f'{path}: its name says {entity}-{named[1]}, its folder '
+                f'{"none" if label is None else f"{entity}-{label}"}. Whose is it? Rename or move '
+                'it.'
             )
 
 

@@ -19,6 +19,9 @@ from tumorreg_wf.errors import TumorregError
 #: What names of files begin with as long as they are written.
 PART = '.part-'
 
+#: What files end with, by their suffix.
+ENDS = {'.svg': b'</svg>', '.html': b'</html>'}
+
 #: What a file system says that knows no locks; the run then does without.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -44,6 +47,12 @@ def write_aside(path: str | Path) -> Iterator[Path]:
         with part.open('rb') as stream:
             os.fsync(stream.fileno())
         part.replace(path)
+        with suppress(OSError):  # not every file system can: its folder, too
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
     except OSError as error:
         if error.filename in (None, str(part)):  # a name that says nothing to anybody
             error.filename = str(path)
@@ -78,9 +87,11 @@ def check_whole(path: Path) -> None:
     Raises
     ------
     TumorregError
-        If it is empty, a compressed file is damaged, or an image shorter than its header says,
-        or there are zeros in place of text.
+        If it is empty, a compressed file is damaged, an image shorter than its header says, a
+        transform none of HDF5, a picture or page without its end, or there are zeros in place of
+        text.
     """
+    import h5py
     import nibabel as nb
 
     try:
@@ -94,6 +105,10 @@ def check_whole(path: Path) -> None:
         if path.name.endswith(('.nii', '.nii.gz')):
             voxels: Any = nb.Nifti1Image.from_filename(path).dataobj
             wanted = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
+        elif path.suffix == '.h5':
+            h5py.File(path, 'r').close()  # it knows how long the file has to be
+        elif path.suffix in ENDS and not path.read_bytes().rstrip().endswith(ENDS[path.suffix]):
+            raise EOFError('its end is missing')
         elif path.suffix in ('.tsv', '.json') and '\0' in path.read_text(encoding='utf-8'):
             raise ValueError('zeros in place of text')
         if length < wanted:

@@ -78,6 +78,9 @@ def main(argv: list[str] | None = None) -> int:
             _greedy([*common, opts.settings['deformable'], '-it', matrix, *files_out])
             forth.insert(0, nb.Nifti1Image.from_filename(warp))
             back.append(nb.Nifti1Image.from_filename(inverse))
+        numbers = (step if isinstance(step, np.ndarray) else step.get_fdata() for step in forth)
+        if not all(np.isfinite(one).all() for one in numbers):
+            sys.exit('The images could not be registered: the transform is not a number.')
         write_composite(forth, opts.out)
         write_composite(back, opts.out_inverse)
     return 0

@@ -18,6 +18,15 @@ QUANTILES = np.array([0.01, 0.05, *np.arange(0.1, 0.91, 0.1), 0.95, 0.99])
 #: No stripped brain is larger (ml); a head with skull and scalp is.
 LARGEST_BRAIN = 2300.0
 
+#: Below the scalp lies bone, which is darker; the rim of a stripped brain is no brighter than what
+#: lies deeper. Depths of both, mm, and how many times brighter the scalp is at least (measured:
+#: 1.38 and more in heads of any crop, 1.08 and less in stripped brains of patients).
+SCALP, BONE = (1.5, 5.0), (7.0, 15.0)
+SCALP_CONTRAST = 1.2
+
+#: Images are looked at for a scalp with voxels of about this edge, mm.
+COARSE = 2.0
+
 #: With fewer slices than this the programs of ANTs fail.
 FEWEST_SLICES = 6
 
@@ -48,7 +57,8 @@ def is_stripped(data: np.ndarray, spacing: np.ndarray) -> bool:
     """Tell whether an image shows a brain without skull and scalp.
 
     An image is taken as stripped when a background of exact zeros surrounds a body no larger
-    than a brain can be (:data:`LARGEST_BRAIN`).
+    than a brain can be (:data:`LARGEST_BRAIN`), and nothing like a scalp lies around it: a part of
+    a head, or a child's, is no larger.
 
     Parameters
     ----------
@@ -57,7 +67,22 @@ def is_stripped(data: np.ndarray, spacing: np.ndarray) -> bool:
     """
     voxels = int(np.count_nonzero(data))
     volume = voxels * float(np.prod(spacing)) / 1000
-    return 0 < volume <= LARGEST_BRAIN and voxels < 0.75 * data.size
+    brain_sized = 0 < volume <= LARGEST_BRAIN and voxels < 0.75 * data.size
+    return brain_sized and not _has_scalp(data, np.asarray(spacing, float))
+
+
+def _has_scalp(data: np.ndarray, spacing: np.ndarray) -> bool:
+    """Whether the rim of what is not 0 is brighter than what lies deeper, as a scalp on bone."""
+    steps = np.maximum(np.rint(COARSE / spacing), 1).astype(int)
+    data = data[tuple(slice(None, None, step) for step in steps)]
+    body = stripped_brain_mask(data)
+    # where the image ends the head goes on
+    depth = ndimage.distance_transform_edt(np.pad(body, 1, mode='edge'), sampling=spacing * steps)
+    depth = depth[1:-1, 1:-1, 1:-1] * body
+    scalp, bone = (data[(depth > low) & (depth <= high)] for low, high in (SCALP, BONE))
+    if not (scalp.size and bone.size):
+        return False
+    return bool(np.median(scalp) > SCALP_CONTRAST * np.percentile(bone, 25))
 
 
 def require_content(data: np.ndarray, path: str | Path) -> None:

@@ -50,6 +50,12 @@ class Template:
     atlas_lut: Path
     source: Path | None = None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether all its files are."""
+        files = (self.t1w, self.brain_mask, *self.tissues, self.atlas, self.atlas_lut)
+        return all(map(_is_there, files))
+
 
 def load_template(
     source: str | Path | None, folder: str | Path, *, atlas: str | Path | None = None
@@ -60,7 +66,7 @@ def load_template(
     ----------
     source : None for nilearn's MNI152; a folder in TemplateFlow's layout (``tpl-<name>`` or
         what holds one such folder); or a TemplateFlow name, fetched by templateflow.
-    folder : where files that do not exist yet are written, once; those of other sources, or of
+    folder : where files are written, all of them if one is missing; those of other sources, or of
         the same with other content, get other names.
     atlas : label image in the space of the template, its look-up table (.tsv) beside it; None
         for one of the source, or else the packaged one, which is made for MNI space.
@@ -94,7 +100,7 @@ def load_template(
     paths = _paths(
         name, atlas_name, folder / f'{name}-{_stamp(files)}', None if found is None else found.t1w
     )
-    if not paths.atlas_lut.exists():  # written last
+    if not paths.is_there:  # those who tidy up scratch disks delete file by file
         paths.t1w.parent.mkdir(parents=True, exist_ok=True)
         image, brain, tissues = _default_images() if found is None else found.read()
         _write(paths, image, brain, tissues)

@@ -82,7 +82,9 @@ def test_an_interrupted_run_leaves_no_process(build):
     engine = make_engine('MultiProc', options([]) | {'status_callback': interrupt})
     with pytest.raises(KeyboardInterrupt):
         workflow.run(plugin=engine)
-    for pid in (future.result(20) for future in engine.pool._pids if not future.exception(20)):
+    pids = [future.result(20) for future in engine.pool._pids if not future.exception(20)]
+    assert pids
+    for pid in pids:
         with pytest.raises(ProcessLookupError):
             for _ in range(100):
                 os.kill(pid, 0)

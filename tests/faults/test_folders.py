@@ -1,10 +1,12 @@
 """Disks that are full or read-only, folders that are damaged, shared, or oddly named."""
 
 import os
+import re
 import shutil
 import subprocess
 import time
 
+import h5py
 import nibabel as nb
 import pytest
 
@@ -37,7 +39,8 @@ def disk(tmp_path):
 def test_disk_full(start, disk, kind, size):
     folder = disk(kind, f'size={size}')
     said = start(**{kind: folder}).end(1)
-    assert f'{folder}: its disk is full' in said and 'free some space' in said, said
+    assert re.search('no space left on device', said, re.IGNORECASE), said
+    assert f'{folder}: ' in said and 'MB are left on its disk' in said, said
     disk(kind, 'size=100m')
     start(**{kind: folder}).end(0)
 
@@ -78,14 +81,18 @@ def spoil(path):
 
 
 def read_all(folder):
-    """Contents of tables and images; composite transforms hold the time they were made."""
-    return {
-        path.name: path.read_bytes()
-        if path.suffix == '.tsv'
-        else nb.load(path).get_fdata().tobytes()
-        for path in folder.iterdir()
-        if path.name.endswith(('.tsv', '.nii.gz'))
-    }
+    """Contents of tables, images and transforms; files of HDF5 hold the time they were made."""
+    return {path.name: read(path) for path in folder.iterdir() if path.suffix != '.json'}
+
+
+def read(path):
+    if path.name.endswith('.nii.gz'):
+        return nb.load(path).get_fdata().tobytes()
+    if path.suffix != '.h5':
+        return path.read_bytes()
+    with h5py.File(path) as file:
+        stages = file['TransformGroup'].values()
+        return [stage[key][()].tobytes() for stage in stages for key in stage if 'Param' in key]
 
 
 DAMAGES = [
@@ -177,10 +184,17 @@ def test_odd_names_of_folders(start, tmp_path, bids_phantom):
     assert '<b>&' not in page and '&lt;b&gt;&amp;' in page
 
 
-@pytest.mark.parametrize('home', [None, '/proc/no/such/home'])
-def test_home_unset_or_read_only(start, home):
-    environment = {k: v for k, v in os.environ.items() if k not in ('HOME', 'TEMPLATEFLOW_HOME')}
-    start(env=environment | ({'HOME': home} if home else {})).end(0)
+ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ('HOME', 'TEMPLATEFLOW_HOME')}
+
+
+@pytest.mark.parametrize('home', [{}, {'HOME': '/proc/no/such/home'}])
+def test_home_unset_or_not_there(start, home):
+    start(env=ENVIRONMENT | home).end(0)
+
+
+@needs_root
+def test_home_read_only(start, disk):
+    start(env=ENVIRONMENT | {'HOME': str(disk('home', 'ro'))}).end(0)
 
 
 @needs_root

@@ -30,6 +30,9 @@ CORPUS = Path(__file__).parent / 'corpus'
 #: Memory a reader may take (address space; torch alone has some GB of it), and CPU seconds.
 MOST_MEMORY, MOST_SECONDS = 16 * 2**30, 20
 
+#: What compressed files begin with.
+GZIP = b'\x1f\x8b'
+
 TOKENS = [
     *(b'\x00', b'\xff\xff', b'\xff\xff\xff\x7f', b'\x00\x00\x00\x80', b'\x00\x00\xc0\x7f'),
     *(b'-1', b'1e999', b'NaN', b'99999999999999999999', b'null', b'true', b'""', b'"*"'),
@@ -53,7 +56,7 @@ def read_images(content, folder):
     from tumorreg_wf.images import load_image
     from tumorreg_wf.reading import image_notes, read_image
 
-    path = folder / ('x.nii.gz' if content[:2] == b'\x1f\x8b' else 'x.nii')
+    path = folder / ('x.nii.gz' if content[:2] == GZIP else 'x.nii')
     path.write_bytes(content)
     image_notes(*read_image(path))
     assert np.isfinite(load_image(path).get_fdata()).all()
@@ -180,7 +183,12 @@ TARGETS = {
 
 
 def change(content, rng):
-    """Damage some places of a file, most of them near its beginning, where headers are."""
+    """Damage some places of a file, most of them near its beginning, where headers are.
+
+    Of a compressed file most often what is in it: the rest is for gzip to refuse.
+    """
+    if content[:2] == GZIP and rng.random() < 0.8:
+        return gzip.compress(change(gzip.decompress(content), rng), mtime=0)
     content = bytearray(content)
     for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
         at = min(int(rng.expovariate(1 / rng.choice([20, 200, 2000]))), len(content))
@@ -204,8 +212,12 @@ def change(content, rng):
     return bytes(content)
 
 
-def complain(read, content):
-    """Read a file; give the traceback where anything but a message comes out, else None."""
+class Slow(BaseException):
+    """No reader takes it for a fault of the file."""
+
+
+def outcome(read, content):
+    """Read a file: 'read', 'refused' with a message, or the traceback of what else came out."""
     with tempfile.TemporaryDirectory() as folder:
         signal.signal(signal.SIGPROF, _too_slow)
         signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
@@ -213,15 +225,23 @@ def complain(read, content):
             read(content, Path(folder))
         except (TumorregError, argparse.ArgumentTypeError) as message:
             assert str(message)
-        except Exception:
+            # a header of a few bytes must be refused before memory is asked for
+            return traceback.format_exc() if _wants_memory(message) else 'refused'
+        except (Exception, Slow):
             return traceback.format_exc()
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-    return None
+    return 'read'
+
+
+def _wants_memory(error):
+    while error is not None and not isinstance(error, MemoryError):
+        error = error.__context__
+    return error is not None
 
 
 def _too_slow(*_):
-    raise TimeoutError(f'took more than {MOST_SECONDS} s')
+    raise Slow(f'took more than {MOST_SECONDS} s')
 
 
 def main():
@@ -238,13 +258,14 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             read(content, Path(folder))
     known: set[str] = set()
-    count, until = 0, time.monotonic() + args.seconds
+    count, refused, until = 0, 0, time.monotonic() + args.seconds
     while time.monotonic() < until:
         content = change(rng.choice(seeds), rng)
         with contextlib.redirect_stderr(None):
-            said = complain(read, content)
+            said = outcome(read, content)
         count += 1
-        if said is None:
+        refused += said == 'refused'
+        if said in ('read', 'refused'):
             continue
         # one file for each place in the code
         place = '\n'.join(line for line in said.splitlines() if 'File "' in line)
@@ -255,7 +276,11 @@ def main():
         (CORPUS / args.target).mkdir(parents=True, exist_ok=True)
         (CORPUS / args.target / name).write_bytes(content)
         print(f'{name}, file {count}:\n{said}', flush=True)
-    print(f'{args.target}: {count} files in {args.seconds:.0f} s, {len(known)} found', flush=True)
+    print(
+        f'{args.target}: {count} files in {args.seconds:.0f} s, {refused} refused, '
+        f'{len(known)} found',
+        flush=True,
+    )
     return 1 if known else 0
 
 

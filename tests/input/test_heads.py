@@ -22,7 +22,7 @@ def images(tmp_path_factory):
     """A head that fills its image, and a brain in a background of zeros; 3 mm."""
     folder = tmp_path_factory.mktemp('images')
     rng = np.random.default_rng(0)
-    head = rng.uniform(1, 9, (60, 70, 60)).astype(np.float32)
+    head = rng.uniform(4, 6, (60, 70, 60)).astype(np.float32)
     brain = head * (sum(axis**2 for axis in np.ogrid[-30:30, -35:35, -30:30]) < 20**2)
     for name, data in (('head', head), ('brain', brain)):
         path = folder / f'sub-{name}_T1w.nii.gz'
@@ -67,6 +67,23 @@ def test_the_node_that_does(options, interface):
     workflow = init_conform_wf(**options)
     assert type(workflow.get_node('brain_mask').interface).__name__ == interface
     assert ('3-D U-Net' in (workflow.__desc__ or '')) == (interface == 'ExtractBrain')
+
+
+def test_a_brain_mask_of_the_user_is_the_brain(images, tmp_path):
+    """Also where it says else than the image, on another grid and with several labels."""
+    head = nb.load(images / 'sub-head_T1w.nii.gz')
+    mine = np.zeros(head.shape, np.uint8)
+    mine[20:40, 25:45, 15:40] = 1
+    mine[30:40, 25:45, 15:40] = 2
+    mask = nb.Nifti1Image(mine, head.affine).as_reoriented([[0, -1], [2, 1], [1, 1]])
+    mask.to_filename(tmp_path / 'mask.nii.gz')
+    workflow = init_conform_wf(has_flair=False, has_brain_mask=True)
+    workflow.base_dir = str(tmp_path)
+    workflow.inputs.inputnode.t1w = str(images / 'sub-head_T1w.nii.gz')
+    workflow.inputs.inputnode.brain_mask = str(tmp_path / 'mask.nii.gz')
+    workflow.run(plugin='Linear')
+    (found,) = (tmp_path / workflow.name / 'brain_mask').glob('*.nii.gz')
+    np.testing.assert_array_equal(nb.load(found).get_fdata() > 0, mine > 0)
 
 
 @pytest.mark.slow

@@ -57,6 +57,21 @@ def test_a_deformation_from_an_affine_that_is_given(brains, tmp_path, monkeypatc
     assert np.median(apart) < 0.1
 
 
+@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
+def test_what_is_no_number_is_no_transform(brains, tmp_path):
+    fixed = nb.load(brains[0])
+    nb.Nifti1Image(np.zeros(fixed.shape, np.uint8), fixed.affine).to_filename('nowhere.nii.gz')
+    node = GreedyRegistration(
+        fixed_image=brains[0],
+        moving_image=brains[1],
+        fixed_image_mask=str(Path('nowhere.nii.gz').absolute()),
+        settings=SETTINGS,
+    )
+    with pytest.raises(RuntimeError, match='could not be registered'):
+        node.run(cwd=str(tmp_path))
+    assert not list(tmp_path.glob('*.h5'))
+
+
 def test_it_repeats_bit_for_bit(brains, tmp_path):
     fields = []
     for run in ('one', 'other'):

@@ -160,3 +160,9 @@ def test_everything_but_a_mask(save):
     out = InvertMask(in_mask=save(mask.astype(np.int16), flip=True)).run().outputs.out_mask
     np.testing.assert_array_equal(load(out), ~mask[::-1])
     assert load(out).dtype == np.uint8
+
+
+def test_everything_but_everything(save):
+    """No registration can be measured nowhere."""
+    out = InvertMask(in_mask=save(np.ones((6, 7, 8), np.uint8))).run().outputs.out_mask
+    assert load(out).all()

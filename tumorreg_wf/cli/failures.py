@@ -130,7 +130,8 @@ def tell_failures(
         if left < LITTLE_SPACE:
             console.error(
                 [
-                    f'tumorreg: {folder}: its disk is full ({left:.0f} MB are left). Give another '
-                    'folder, or free some space; the same command then goes on from there.'
+                    f'tumorreg: {folder}: only {left:.0f} MB are left on its disk, which may be '
+                    'why. Give another folder, or free some space; the same command then goes on '
+                    'from there.'
                 ]
             )

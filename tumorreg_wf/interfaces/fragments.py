@@ -96,9 +96,9 @@ def _write(runtime, html: str) -> str:
 
 
 def read_tsv(path: str | Path) -> list[dict[str, str]]:
-    """Read a table as a list of rows, all values text."""
+    """Read a table as a list of rows, all values text; BIDS knows no quotation marks."""
     with Path(path).open(newline='', encoding='utf-8') as stream:
-        return list(csv.DictReader(stream, delimiter='\t'))
+        return list(csv.DictReader(stream, delimiter='\t', quoting=csv.QUOTE_NONE))
 
 
 def html_table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> str:

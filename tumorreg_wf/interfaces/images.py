@@ -213,7 +213,10 @@ class _InvertMaskInputSpec(BaseInterfaceInputSpec):
 
 
 class InvertMask(SimpleInterface):
-    """Everything but a mask, on its grid."""
+    """Everything but a mask, on its grid; all there is, where the mask leaves nothing.
+
+    For no metric can be computed nowhere.
+    """
 
     input_spec = _InvertMaskInputSpec
     output_spec = _MaskOutputSpec
@@ -221,7 +224,8 @@ class InvertMask(SimpleInterface):
     def _run_interface(self, runtime):
         image = load_image(self.inputs.in_mask)
         out_file = os.path.join(runtime.cwd, 'inverted.nii.gz')
-        self._results['out_mask'] = save_like(image.get_fdata() <= 0, image, out_file)
+        left = image.get_fdata() <= 0
+        self._results['out_mask'] = save_like(left if left.any() else ~left, image, out_file)
         return runtime
 
 

@@ -164,9 +164,10 @@ def _read_row(path: Path, needed: Collection[str]) -> dict[str, str]:
 
 def _read_dictionary(path: Path) -> dict[str, dict]:
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError):
+        described = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError):
         return {}  # the table can do without
+    return described if isinstance(described, dict) else {}
 
 
 def write_table(group: pd.DataFrame, dictionary: dict[str, dict], out_dir: Path) -> Path:

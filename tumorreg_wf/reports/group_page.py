@@ -131,7 +131,8 @@ def _listed(outlier: str) -> str:
 
 
 def _short(value: str) -> str:
-    return 'n/a' if value == 'n/a' else f'{float(value):.3g}'
+    number = pd.to_numeric(value, errors='coerce')
+    return 'n/a' if np.isnan(number) else f'{number:.3g}'
 
 
 def _distribution(group: pd.DataFrame, measure: str) -> Part:

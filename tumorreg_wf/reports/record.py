@@ -50,5 +50,5 @@ def read_record(out_dir: Path, participant: str) -> Record | None:
     """The record of a participant's last run; None if it did not finish."""
     try:
         return Record(**json.loads(record_file(out_dir, participant).read_text('utf-8')))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
