@@ -55,6 +55,19 @@ def test_thick_slices_blur_across_one_axis(image, visible, axis):
         assert low < thick[tuple(place)] < high
 
 
+@pytest.mark.parametrize('thickness', [1.0, 2.0, 2.4, 3.0, 4.0, 5.3, 6.0])
+def test_thick_slices_stay_where_they_are(visible, thickness):
+    """Truth is not thick: half a voxel would be an error of half of the cortex in places."""
+    wave = np.sin(2 * np.pi * np.arange(SHAPE[2]) / 24)
+    image = np.broadcast_to(500 + 400 * wave, SHAPE).astype(np.float32)
+    everywhere = np.ones(SHAPE, bool)
+    thick = scanned(image, everywhere, axis=2, thickness=thickness)[20, 18]
+    inner = slice(6, -6)
+    phase = np.exp(2j * np.pi * np.arange(SHAPE[2]) / 24)[inner]
+    turn = np.angle(((thick - thick.mean())[inner] * phase.conj()).sum()) + np.pi / 2
+    assert abs(turn / (2 * np.pi) * 24) < 0.1
+
+
 def test_noise_and_bias_are_the_same_for_twins(image, visible):
     how = Scanner(bias=0.1, noise=0.05, thickness=3.0)
     twins = scan((image, image), visible, 500, SPACING, how, np.random.default_rng(0))

@@ -111,8 +111,11 @@ def _acquire(image: np.ndarray, spacing: Spacing, scanner: Scanner) -> np.ndarra
         image = ndimage.gaussian_filter(image, scanner.blur / np.asarray(spacing, float))
     if scanner.thickness:
         step = max(scanner.thickness / spacing[scanner.axis], 1.0)
-        image = ndimage.uniform_filter1d(image, max(round(step), 1), scanner.axis)
-        image = interpolate(image, np.arange(0, image.shape[scanner.axis], step), scanner.axis)
+        thick = max(round(step), 1)
+        image = ndimage.uniform_filter1d(image, thick, scanner.axis)
+        # the mean over an even number of voxels is that of half a voxel before
+        middles = np.arange(0, image.shape[scanner.axis], step) + (thick % 2 == 0) / 2
+        image = interpolate(image, middles, scanner.axis)
     return image
 
 
