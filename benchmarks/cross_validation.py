@@ -1,5 +1,9 @@
-"""Join the results of folds and print their summary: cross_validation.py RESULTS [RESULTS ...]"""
+"""Join the results of folds and print their summary: cross_validation.py RESULTS [RESULTS ...]
 
+Each folder of results ends with the number of its fold, as ``results/fold1``.
+"""
+
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +14,8 @@ from tumorreg_wf.evaluation.segmentation import summary_of
 FOLDS = Path(__file__).parent / 'folds'
 
 tables = []
-for number, folder in enumerate(sys.argv[1:], 1):
+for folder in sys.argv[1:]:
+    number = int(re.findall('[0-9]+$', folder.rstrip('/'))[0])
     table = pd.read_csv(Path(folder) / 'segmentation.tsv', sep='\t', dtype={'participant_id': str})
     left_out = {f'sub-{label}' for label in (FOLDS / f'healthy-{number}.txt').read_text().split()}
     trained_on = (table['dataset'] == 'healthy') & ~table['participant_id'].isin(left_out)

@@ -9,6 +9,7 @@ from tumorreg_wf.intensity import (
     fit_reference,
     is_stripped,
     normalize,
+    normalize_modality,
     reference_quantiles,
     stripped_brain_mask,
 )
@@ -106,6 +107,15 @@ class TestNormalize:
     @pytest.mark.parametrize('value', [0, 7])
     def test_constant_image(self, brain, value):
         assert not normalize(np.full((20, 20, 20), value), brain[1], REFERENCE).any()
+
+    def test_a_flair_of_a_part_of_the_brain(self, brain):
+        """What it does not show is not taken for dark tissue."""
+        data, mask = brain
+        part = np.where(np.arange(20) < 12, data, 0)
+        out = normalize_modality(part, mask, 'FLAIR')
+        seen = mask & (part != 0)
+        assert not out[~seen].any() and abs(out[seen].mean()) < 0.01
+        assert normalize_modality(part, mask, 'T1w')[mask & ~seen].any()
 
     def test_empty_mask(self, brain):
         assert not normalize(brain[0], np.zeros_like(brain[1]), REFERENCE).any()

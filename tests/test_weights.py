@@ -51,6 +51,14 @@ def test_packaged_weights_are_those_released(task, name):
     assert card['name'] == found.name
 
 
+def test_a_name_of_packaged_weights_is_no_path(tmp_path, monkeypatch, file):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'paper').mkdir()
+    file.rename(tmp_path / 'paper' / file.name)
+    with pytest.raises(TumorregError, match=r'no packaged weights.*only default\. .*\./paper'):
+        find_weights('brain', 'paper')
+
+
 def test_the_default_is_taken_where_none_is_named():
     assert find_weights('segmentation') == find_weights('segmentation', 'default')
     assert find_weights('segmentation', 'paper').architecture == 'UNet'

@@ -155,6 +155,15 @@ def normalize(data: np.ndarray, mask: np.ndarray, reference: np.ndarray) -> np.n
     return np.clip(out, -6, 6, out=out)
 
 
+def normalize_modality(data: np.ndarray, brain: np.ndarray, modality: str) -> np.ndarray:
+    """Match to the packaged reference of ``'T1w'`` or ``'FLAIR'``; see :func:`normalize`.
+
+    Of a FLAIR that does not reach all of the brain, what is there counts; the rest stays 0.
+    """
+    inside = brain & (data != 0) if modality == 'FLAIR' else brain
+    return normalize(data, inside, reference_quantiles(modality))
+
+
 def _piecewise_linear(values: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     # images of few grey levels have equal quantiles; interpolation needs a growing axis
     source, first = np.unique(source, return_index=True)

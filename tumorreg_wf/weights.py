@@ -15,6 +15,9 @@ from tumorreg_wf.errors import TumorregError
 #: What networks are for.
 TASKS = ('brain', 'segmentation', 'inpainting', 'tissues')
 
+#: Names of packaged weights; not every task has all.
+NAMES = ('default', 'paper')
+
 #: Folder of the packaged weights, and of the registry that names them by task.
 PACKAGED = Path(str(files('tumorreg_wf') / 'data' / 'weights'))
 
@@ -69,6 +72,11 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
                 f'{weights.sha256[:12]}..., released {entry["sha256"][:12]}...). '
                 'Reinstall tumorreg.'
             )
+    elif str(source) in NAMES:
+        raise TumorregError(
+            f'{source}: there are no packaged weights of this name for {task}, only '
+            f'{", ".join(packaged)}. A folder of yours is ./{source}.'
+        )
     else:
         weights = read_weights(str(source))
     if weights.task != task:

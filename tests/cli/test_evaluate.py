@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import nibabel as nb
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
 
 from tumorreg_wf.cli.evaluate import METHODS, MODALITIES, main
 from tumorreg_wf.evaluation import brain, fills, holes, inpainting, segmentation
@@ -275,6 +277,16 @@ def unreferenced(patients):
         path.unlink()
 
 
+def with_head(patients):
+    """The first patient was not stripped: a scalp on bone around the brain."""
+    path = patients / 'sub-a1/anat/sub-a1_T1w.nii.gz'
+    image = nb.load(path)
+    data = image.get_fdata(dtype=np.float32)
+    depth = ndimage.distance_transform_edt(data == 0, sampling=2)
+    head = np.select([depth == 0, depth < 10, depth < 16], [data, data.max() / 9, data.max()])
+    write(nb.Nifti1Image(head.astype(np.float32), image.affine), path)
+
+
 @pytest.mark.parametrize(
     ('more', 'prepare', 'message'),
     [
@@ -282,12 +294,15 @@ def unreferenced(patients):
         (['--weights', 'nowhere'], None, 'nowhere: no such weights file'),
         (['--no-tumor', 'nowhere'], None, 'nowhere: no such folder'),
         (['--device', 'cuda:77'], None, 'cuda:77'),
+        (['--no-tumor', 'patients'], None, 'the same dataset with and without tumours'),
+        ([], with_head, 'sub-a1_T1w.nii.gz: this looks like a whole head'),
         ([], unreferenced, 'label-tumor_{dseg,mask}.nii.gz of a2. Name the others'),
     ],
 )
 def test_wrong_use(patients, tmp_path, capsys, more, prepare, message):
     if prepare:
         prepare(patients)
+    more = [str(patients) if word == 'patients' else word for word in more]
     assert main(['segmentation', str(patients), str(tmp_path / 'out'), *more]) == 1
     error = capsys.readouterr().err
     assert error.startswith('tumorreg-evaluate: ') and message in error

@@ -99,6 +99,8 @@ def test_tumor_tables_alone(save, tmp_path):
     tumor, atlas = np.zeros((6, 6, 6)), np.zeros((6, 6, 6))
     tumor[1:3, 1:3, 1:3] = 1
     atlas[:3], atlas[3:] = 1, 2
+    brain = np.ones_like(atlas)
+    brain[5] = 0  # the warped atlas reaches beyond
     lut = tmp_path / 'lut.tsv'
     lut.write_text('index\tname\n1\tnear\n2\tfar\n')
     outputs = (
@@ -106,7 +108,7 @@ def test_tumor_tables_alone(save, tmp_path):
             tumor_mask=save('tumor', tumor),
             std_tumor_mask=save('std', tumor),
             t1w=save('t1w', atlas),
-            brain_mask=save('brain', np.ones_like(atlas)),
+            brain_mask=save('brain', brain),
             tissues=save('tissues', atlas),
             atlas_tissues=save('atlas_tissues', np.where(atlas == 1, 2, atlas)),
             dilated_mask=save('dilated', tumor),
@@ -122,6 +124,7 @@ def test_tumor_tables_alone(save, tmp_path):
     assert regions.loc['near', 'tumor_mm3'] == 64
     assert regions.loc['far', ['tumor_mm3', 'distance_mm']].tolist() == [0, 2]
     assert regions['reliability'].to_dict() == {'near': 0, 'far': 1}
+    assert regions['volume_mm3'].to_dict() == {'near': 108 * 8, 'far': 72 * 8}
     (row,) = pd.read_csv(outputs.out_tumor, sep='\t').to_dict('records')
     assert (row['volume_mm3'], row['n_regions']) == (64, 1)
     assert (row['centroid_x'], row['centroid_TPL_x']) == (3, 3)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.training.fields import jacobian
 from tumorreg_wf.training.growth import mass_effect, random_tumor
 
@@ -16,6 +17,11 @@ def test_random_tumor_is_glioma_shaped(tissues, spacing, seed):
     assert not np.any(labels[tissues == 0])
     assert not np.any((labels == 1) & (tissues == 3))
     assert np.mean(tissues[labels == 1] == 2) > np.mean(tissues[tissues > 0] == 2)
+
+
+def test_a_brain_without_white_matter_has_no_glioma(tissues, spacing):
+    with pytest.raises(TumorregError, match='without white matter'):
+        random_tumor(np.where(tissues == 2, 1, tissues), spacing, np.random.default_rng(0))
 
 
 def test_mass_effect_keeps_to_its_range(tissues, spacing):

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
 from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.settings import Settings
 from tumorreg_wf.template import load_template
+from tumorreg_wf.weights import find_weights
 from tumorreg_wf.workflows.base import init_tumorreg_wf
+from tumorreg_wf.workflows.segmentation import init_segmentation_wf
 
 
 @pytest.fixture
@@ -44,6 +48,21 @@ def test_without_flair_nothing_is_coregistered(build, anatomy):
     _, nodes = build(Anatomy('01', None, anatomy.t1w))
     assert 'coregistration_wf' not in stages(nodes)
     assert not any('flair' in name for name in nodes)
+
+
+@pytest.mark.parametrize(
+    ('network', 'members', 'said'),
+    [
+        ('UNet', [], 'a 2-D U-Net'),
+        ('MirrorUNet', [], 'a 3-D U-Net'),
+        ('UNetEnsemble', ['SlabUNet', 'UNet'], 'the mean of 2 2-D U-Nets'),
+        ('UNetEnsemble', ['SlabUNet', 'MirrorUNet'], 'the mean of 2 U-Nets'),
+    ],
+)
+def test_methods_say_what_kind_of_network_it_was(network, members, said):
+    config = {'members': [{'network': one} for one in members]} if members else {}
+    weights = replace(find_weights('segmentation'), architecture=network, config=config)
+    assert said in init_segmentation_wf(weights=weights).__desc__
 
 
 def test_a_given_mask_takes_the_place_of_the_unet(build, anatomy):

@@ -59,7 +59,8 @@ def draw_distribution(
             if len(values):
                 axes.hlines(values.median(), middle - width, middle + width, colour, lw=2)
         axes.plot([], [], 's', color=colour, label=name)
-    counts = table.groupby(by, observed=True).size() // len(hues)
+    # not every case has all hues: some lack a FLAIR
+    counts = table.groupby([by, hue], observed=True).size().groupby(by, observed=True).max()
     axes.set_xticks(range(len(groups)), [f'{group}\nn = {counts[group]}' for group in groups])
     axes.set_ylabel(label)
     axes.grid(axis='y', alpha=0.3)

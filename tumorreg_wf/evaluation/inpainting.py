@@ -22,7 +22,8 @@ from tumorreg_wf.evaluation.results import (
     to_markdown,
     write_results,
 )
-from tumorreg_wf.images import bounding_box, load_image, require_images
+from tumorreg_wf.images import bounding_box, load_image, require_images, voxel_spacing
+from tumorreg_wf.intensity import require_stripped
 from tumorreg_wf.models.networks import load_network
 from tumorreg_wf.shapes import find_shapes
 from tumorreg_wf.weights import Weights, find_weights
@@ -119,7 +120,9 @@ def evaluate_inpainting(
     pictures: list[Picture] = []
     for number, case in enumerate(cases, 1):
         subject = f'sub-{case.subject}'
-        truth, brain = on_brats_grid(load_image(case.t1w))
+        t1w = load_image(case.t1w)
+        require_stripped(np.asanyarray(t1w.dataobj), voxel_spacing(t1w), case.t1w)
+        truth, brain = on_brats_grid(t1w)
         rng = np.random.default_rng((seed, zlib.crc32(case.subject.encode())))
         wanted = [scale for scale in scales for _ in range(holes_per_subject)]
         for hole in make_holes(brain, paths, wanted, rng):

@@ -30,7 +30,7 @@ from tumorreg_wf.images import (
     to_network_grid,
     voxel_spacing,
 )
-from tumorreg_wf.intensity import normalize, reference_quantiles, stripped_brain_mask
+from tumorreg_wf.intensity import normalize_modality, require_stripped, stripped_brain_mask
 from tumorreg_wf.models.networks import load_network
 from tumorreg_wf.models.segmentation import segment
 
@@ -119,6 +119,8 @@ def evaluate_segmentation(
     cases = [(dataset, case) for case in _cases_with_tumor(dataset, participants)]
     for folder in no_tumor:
         check_dataset(folder)
+        if Path(folder).resolve() == Path(dataset).resolve():
+            raise TumorregError(f'{folder}: the same dataset with and without tumours.')
         cases += [(folder, case) for case in find_cases(folder, label='lesion')]
     with_tumor = len(cases) - sum(folder in no_tumor for folder, _ in cases)
     require_images(path for _, case in cases for path in (case.t1w, case.flair, case.tumor_mask))
@@ -185,10 +187,11 @@ def measure_case(
     reference = np.zeros(t1w.shape, bool)
     if case.tumor_mask is not None:
         reference = resample(load_image(case.tumor_mask), t1w, order=0).get_fdata() > 0
+    require_stripped(np.asanyarray(t1w.dataobj), voxel_spacing(t1w), case.t1w)
     brain = stripped_brain_mask(np.asanyarray(t1w.dataobj))
 
     def normalized(image: nb.Nifti1Image, modality: str) -> nb.Nifti1Image:
-        data = normalize(np.asanyarray(image.dataobj), brain, reference_quantiles(modality))
+        data = normalize_modality(np.asanyarray(image.dataobj), brain, modality)
         return nb.Nifti1Image(data, t1w.affine)
 
     channels = {'T1w': normalized(t1w, 'T1w')}

@@ -28,8 +28,7 @@ from tumorreg_wf.images import (
     voxel_spacing,
 )
 from tumorreg_wf.intensity import (
-    normalize,
-    reference_quantiles,
+    normalize_modality,
     require_content,
     require_stripped,
     stripped_brain_mask,
@@ -244,8 +243,7 @@ NO_FLAIR = 0.03
 class NormalizeIntensity(SimpleInterface):
     """Histogram matching to a reference, then z-score, both within the brain.
 
-    What is computed is in ``tumorreg_wf.intensity.normalize``. Of a FLAIR that does not reach all
-    of the brain, what is there counts; the rest stays 0.
+    What is computed is in ``tumorreg_wf.intensity.normalize_modality``.
     """
 
     input_spec = _NormalizeInputSpec
@@ -258,14 +256,13 @@ class NormalizeIntensity(SimpleInterface):
         notes = []
         if self.inputs.modality == 'FLAIR' and inside.any():
             missing = 1 - np.mean(data[inside] != 0)
-            inside &= data != 0
             if missing > NO_FLAIR:
                 notes.append(
                     f'The FLAIR does not show {missing:.0%} of the brain: there the tumour was '
                     'looked for in the T1w alone.'
                 )
         self._results['notes'] = notes
-        data = normalize(data, inside, reference_quantiles(self.inputs.modality))
+        data = normalize_modality(data, inside, self.inputs.modality)
         out_file = os.path.join(runtime.cwd, 'normalized.nii.gz')
         self._results['out_file'] = save_like(data, image, out_file)
         return runtime

@@ -222,7 +222,8 @@ class TumorTables(SimpleInterface):
             )
         )
         regions = measure_regions(
-            labels,
+            # what of the warped atlas lies beyond the brain is no part of it
+            np.where((brain > 0) | tumor, labels, 0),
             tumor,
             voxel_spacing(image),
             read_lut(self.inputs.atlas_lut),

@@ -11,8 +11,14 @@ import numpy as np
 
 from tumorreg_wf.bids import REFERENCES, find_cases
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.images import bounding_box, load_image, resample, to_network_grid
-from tumorreg_wf.intensity import normalize, reference_quantiles, stripped_brain_mask
+from tumorreg_wf.images import (
+    bounding_box,
+    load_image,
+    resample,
+    to_network_grid,
+    voxel_spacing,
+)
+from tumorreg_wf.intensity import normalize_modality, require_stripped, stripped_brain_mask
 from tumorreg_wf.shapes import find_shapes, read_shape
 
 
@@ -88,6 +94,7 @@ def make_case(
 ) -> Case:
     """Normalise images, bring them to the network grid and crop them to the brain."""
     data = t1w.get_fdata(dtype=np.float32)
+    require_stripped(data, voxel_spacing(t1w), name)
     brain = stripped_brain_mask(data)
 
     def on_grid(data: np.ndarray, order: int = 1) -> np.ndarray:
@@ -96,7 +103,7 @@ def make_case(
 
     def normalized(image: nb.Nifti1Image, modality: str) -> np.ndarray:
         values = resample(image, t1w, order=1).get_fdata(dtype=np.float32)
-        return on_grid(normalize(values, brain, reference_quantiles(modality))).astype(np.float16)
+        return on_grid(normalize_modality(values, brain, modality)).astype(np.float16)
 
     mask = on_grid(brain) >= 0.5
     tumor = np.zeros_like(mask)

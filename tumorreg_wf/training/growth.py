@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import bounding_box
 from tumorreg_wf.training.anatomy import CSF, WM
 from tumorreg_wf.training.appearance import CORE, EDEMA, RIM
@@ -104,6 +105,8 @@ def _grow(
     coarse = coarsen(tissues, step)
     deep = ndimage.gaussian_filter((coarse == WM).astype(float), 8 / size)
     chance = np.where(coarse == WM, deep**2, 0).ravel()
+    if not chance.any():
+        raise TumorregError('A brain without white matter: a tumour has nowhere to begin.')
     start = np.unravel_index(rng.choice(chance.size, p=chance / chance.sum()), coarse.shape)
     grid = np.ogrid[tuple(slice(n) for n in coarse.shape)]
     squared = sum(((i - s) * d) ** 2 for i, s, d in zip(grid, start, size, strict=True))
@@ -123,6 +126,8 @@ def _grow(
 
 def _highest(score: np.ndarray, count: float) -> np.ndarray:
     """Mask of the ``count`` highest positive scores."""
+    if not (score > 0).any():
+        return np.zeros(score.shape, bool)
     count = int(np.clip(round(count), 1, (score > 0).sum()))
     return score >= np.partition(score.ravel(), -count)[-count]
 

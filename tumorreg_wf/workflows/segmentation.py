@@ -70,4 +70,9 @@ def init_segmentation_wf(
 def _network(weights: Weights) -> str:
     """Say what kind of network weights are of."""
     members = weights.config.get('members', ())
-    return f'the mean of {len(members)} 2-D U-Nets [@unet]' if members else 'a 2-D U-Net [@unet]'
+    kinds = {one['network'] for one in members} or {weights.architecture}
+    sizes = {'3-D ' if kind == 'MirrorUNet' else '2-D ' for kind in kinds}
+    size = '' if len(sizes) > 1 else sizes.pop()
+    if members:
+        return f'the mean of {len(members)} {size}U-Nets [@unet]'
+    return f'a {size}U-Net [@unet]'
