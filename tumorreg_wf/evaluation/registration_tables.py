@@ -21,9 +21,9 @@ COLUMNS = {
     'without a template, outside the dilated tumour (found).',
     'tumor_ml': 'Volume of the tumour mask, ml.',
     'arm': 'What the template was registered to.',
-    'region': f'outside: the brain without the dilated tumour; shell: the part of it within '
-    f'{SHELL:.0f} mm of the dilated tumour; inside: the brain under the dilated tumour, where the '
-    'truth is what the image before the tumour showed.',
+    'region': 'outside: the brain without the dilated tumour, where the truth is known; shell: '
+    f'the part of it within {SHELL:.0f} mm of the dilated tumour; inside: the brain under the '
+    'dilated tumour, where the truth is what the image before the tumour showed.',
     'volume_ml': 'Volume of the region, ml.',
     'dice_csf': 'Dice of CSF: the warped maps of the template against the reference.',
     'dice_gm': 'The same of grey matter.',
