@@ -6,7 +6,7 @@ METADATA := setup.cfg pyproject.toml constraints.txt
 
 FUZZED := images descriptions filters tables groups weights plugins
 
-.PHONY: demo test slow matrix slurm container faults fuzz bench docs dist clean
+.PHONY: demo test slow matrix slurm container faults fuzz audit bench docs dist clean
 
 demo: .venv/installed
 	rm -rf demo
@@ -43,6 +43,10 @@ faults: .venv/installed-test
 # ten minutes for each kind of file
 fuzz: .venv/installed-test
 	for target in $(FUZZED); do $(BIN)/python tests/fuzz/fuzz.py $$target || exit; done
+
+# known vulnerabilities of what constraints.txt pins; asks the package index, so it needs the network
+audit: .venv/installed-dev
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 # the short form; benchmarks/README.md has the long ones
 bench: .venv/installed
