@@ -22,8 +22,9 @@ def segment_tissues(
     """Divide a brain into GM, WM and CSF.
 
     Expectation maximisation of one Gaussian per tissue under spatial priors (Van Leemput et al.
-    1999). What is known alone decides what a tissue looks like, and is divided by it; elsewhere
-    the maps stay.
+    1999), and the mean of what it finds and of the maps: grey values know fine folds of a sharp
+    image better, the maps thick slices and blur. What is known alone decides what a tissue looks
+    like, and is divided by it; elsewhere the maps stay.
 
     Parameters
     ----------
@@ -53,7 +54,8 @@ def segment_tissues(
     mean, spread = _fit(bins, prior)
     gm, wm, csf = mean
     if csf < gm < wm:
-        result[:, known] = _posterior(prior, _likelihood(mean, spread)[:, bins])
+        result[:, known] += _posterior(prior, _likelihood(mean, spread)[:, bins])
+        result[:, known] /= 2
     return result
 
 

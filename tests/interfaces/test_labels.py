@@ -78,7 +78,7 @@ def test_segment_tissues_alone(save):
     found = np.stack([nb.load(path).get_fdata() for path in outputs.out_files])
     known = hole == 0
     assert (found.argmax(0) == truth)[known].mean() > 0.98
-    assert found.max(0)[known].mean() > 0.9
+    assert found.max(0)[known].mean() > 0.7
     np.testing.assert_allclose(
         found[:, hole > 0].T, [(0.2, 0.3, 0.5)] * int(hole.sum()), atol=1e-6
     )
