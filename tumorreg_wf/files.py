@@ -19,8 +19,8 @@ from tumorreg_wf.errors import TumorregError
 #: What names of files begin with as long as they are written.
 PART = '.part-'
 
-#: What files end with, by their suffix.
-ENDS = {'.svg': b'</svg>', '.html': b'</html>'}
+#: Files of text, UTF-8.
+TEXTS = ('.tsv', '.json', '.html')
 
 #: What a file system says that knows no locks; the run then does without.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -88,8 +88,7 @@ def check_whole(path: Path) -> None:
     ------
     TumorregError
         If it is empty, a compressed file is damaged, an image shorter than its header says, a
-        transform none of HDF5, a picture or page without its end, or there are zeros in place of
-        text.
+        transform none of HDF5, a picture without its end, or there are zeros in place of text.
     """
     import h5py
     import nibabel as nb
@@ -107,9 +106,9 @@ def check_whole(path: Path) -> None:
             wanted = voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize
         elif path.suffix == '.h5':
             h5py.File(path, 'r').close()  # it knows how long the file has to be
-        elif path.suffix in ENDS and not path.read_bytes().rstrip().endswith(ENDS[path.suffix]):
+        elif path.suffix == '.svg' and not path.read_bytes().rstrip().endswith(b'</svg>'):
             raise EOFError('its end is missing')
-        elif path.suffix in ('.tsv', '.json') and '\0' in path.read_text(encoding='utf-8'):
+        elif path.suffix in TEXTS and '\0' in path.read_text(encoding='utf-8'):
             raise ValueError('zeros in place of text')
         if length < wanted:
             raise EOFError(f'{length} bytes of {wanted}')

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import h5py
 import nibabel as nb
 import numpy as np
 import pytest
@@ -82,6 +83,8 @@ def test_names(tmp_path, source, entities, extension, name):
     in_file = tmp_path / f'file.{extension}'
     if extension == 'nii.gz':
         save(in_file, np.ones((2, 3, 4), np.float32))
+    elif extension == 'h5':
+        h5py.File(in_file, 'w').close()
     else:
         in_file.write_bytes(b'index\tname\n')
     out_file = store(tmp_path, source, in_file, **entities).out_file
@@ -94,7 +97,7 @@ def test_names(tmp_path, source, entities, extension, name):
 @pytest.mark.parametrize('extension', ['svg', 'html'])
 def test_figures(tmp_path, source, prefix, extension):
     in_file = tmp_path / f'file.{extension}'
-    in_file.write_text('<svg/>')
+    in_file.write_text('<svg></svg>')
     out_file = store(
         tmp_path, source, in_file, datatype='figures', desc='recovery', suffix='T1w'
     ).out_file
