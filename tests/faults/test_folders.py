@@ -1,7 +1,6 @@
 """Disks that are full or read-only, folders that are damaged, shared, or oddly named."""
 
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -39,8 +38,8 @@ def disk(tmp_path):
 def test_disk_full(start, disk, kind, size):
     folder = disk(kind, f'size={size}')
     said = start(**{kind: folder}).end(1)
-    assert re.search('no space left on device', said, re.IGNORECASE), said
-    assert f'{folder}: ' in said and 'MB are left on its disk' in said, said
+    # the reason may be another: what could not be written is missed later on
+    assert f'{folder}: only 0 MB are left on its disk' in said and 'free some space' in said, said
     disk(kind, 'size=100m')
     start(**{kind: folder}).end(0)
 
