@@ -31,6 +31,7 @@ def test_reason_of_a_program_is_what_it_said_last(crash):
     [
         ('RuntimeError: antsRegistration ended with exit code -9: it said nothing', '--mem'),
         ('RuntimeError: subprocess exited with code 137.', '--mem'),
+        ('RuntimeError: tumorreg_wf.greedy_program ended with exit code 139: it said', 'memory'),
         ('RuntimeError: program ended with exit code -15: it said nothing', 'more time'),
         ('numpy.core._exceptions._ArrayMemoryError: Unable to allocate 3 GiB', '--mem'),
         ('OSError: [Errno 28] No space left on device', 'Free some space'),

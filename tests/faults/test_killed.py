@@ -62,21 +62,22 @@ def test_after_all_kills_the_same_command_finishes(start, folders, label):
 
 
 @pytest.mark.parametrize(
-    ('step', 'program', 'library'),
+    ('step', 'program', 'library', 'engine'),
     [
-        ('inpaint', 'inpaint', 'libtorch_python'),
-        ('find', 'tissues', 'libtorch_python'),
-        ('registration_wf.register', 'antsRegistration', '/ants/lib'),
+        ('inpaint', 'inpaint', 'libtorch_python', 'syn'),
+        ('find', 'tissues', 'libtorch_python', 'syn'),
+        ('registration_wf.register', 'antsRegistration', '/ants/lib', 'syn'),
+        ('registration_wf.register', 'tumorreg_wf.greedy_program', '/picsl_greedy.', 'greedy'),
     ],
 )
-def test_out_of_memory(start, step, program, library):
-    run = start()
+def test_out_of_memory(start, step, program, library, engine):
+    run = start('--registration-engine', engine)
     run.step(step)
     pid = run.program(program, library)
     used = int(Path(f'/proc/{pid}/statm').read_text().split()[0]) * resource.getpagesize()
     resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
     assert 'too little memory' in run.end(1)
-    start().end(0)
+    start('--registration-engine', engine).end(0)
 
 
 def results(work):

@@ -24,6 +24,12 @@ ADVICE = (
         'scheduler for more memory.',
     ),
     (
+        r'exit code (-11|139)\b',
+        'The program crashed, as greedy does with too little memory. Give --mem and a lower --nprocs, '
+        'or ask the scheduler for more memory; if it crashes again, report it and add the crash '
+        'file.',
+    ),
+    (
         r'code (-15|143)\b',
         'It was stopped from outside, as schedulers do at the time limit. Ask for more time.',
     ),
