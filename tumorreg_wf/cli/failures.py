@@ -25,9 +25,9 @@ ADVICE = (
     ),
     (
         r'exit code (-11|139)\b',
-        'The program crashed, as greedy does with too little memory. Give --mem and a lower --nprocs, '
-        'or ask the scheduler for more memory; if it crashes again, report it and add the crash '
-        'file.',
+        'The program crashed, as greedy does with too little memory. Give --mem and a lower '
+        '--nprocs, or ask the scheduler for more memory; if it crashes again, report it and add '
+        'the crash file.',
     ),
     (
         r'code (-15|143)\b',
