@@ -23,7 +23,7 @@ from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.outputs import write_dataset_files
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
-from tumorreg_wf.workflows.tissues import init_tissues_wf
+from tumorreg_wf.workflows.tissues import find_tissues, init_tissues_wf
 
 
 def names_for_fmriprep(template: str) -> dict[str, dict]:
@@ -162,7 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     workflow = init_for_fmriprep_wf(
         source_file=str(t1w),
         out_dir=str(out_dir),
-        template=load_template(opts.template, work_dir),
+        template=load_template(opts.template, work_dir, find_tissues=find_tissues),
         settings='syn_sloppy' if opts.sloppy else 'syn',
     )
     workflow.base_dir = str(work_dir)

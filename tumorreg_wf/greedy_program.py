@@ -1,4 +1,4 @@
-"""Register two images with greedy, and write what ANTs reads.
+"""Register two images, or their tissues, with greedy, and write what ANTs reads.
 
 ``python -m tumorreg_wf.greedy_program --help``. Greedy (Yushkevich et al. 2016) comes as the
 package picsl_greedy.
@@ -26,10 +26,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m tumorreg_wf.greedy_program')
     parser.add_argument('--fixed', required=True)
     parser.add_argument('--moving', required=True)
+    parser.add_argument('--fixed-maps', nargs='+', default=[], help='of tissues, for that stage')
+    parser.add_argument('--moving-maps', nargs='+', default=[], help='as many, in the same order')
     parser.add_argument('--fixed-mask', help='the metric is computed here alone')
     parser.add_argument(
         '--settings', type=json.loads, required=True,
-        help='JSON: options of greedy for each stage, "affine" and "deformable"; at least one',
+        help='JSON: options of greedy for each stage, "affine" and then "deformable", or '
+        '"tissues", which deforms by the maps; at least one',
     )  # fmt: skip
     parser.add_argument('--initial', help='composite of an affine alone, as this program writes')
     parser.add_argument('--threads', type=int, default=1)
@@ -41,41 +44,39 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program."""
-    opts = get_parser().parse_args(argv)
+    parser = get_parser()
+    opts = parser.parse_args(argv)
+    if 'tissues' in opts.settings and not opts.fixed_maps:
+        parser.error('the stage tissues needs --fixed-maps and --moving-maps')
     with TemporaryDirectory(dir='.') as folder:
         # greedy takes one string and splits it at blanks: no path of the user's is in it
         folder = os.path.relpath(folder)
-        files = {name: f'{folder}/{name}.nii.gz' for name in ('fixed', 'moving', 'mask')}
-        given = {'fixed': opts.fixed, 'moving': opts.moving, 'mask': opts.fixed_mask}
-        for name, source in given.items():
-            if source:
-                _link(source, files[name])
+        pairs = {
+            'images': _link_pairs([opts.fixed], [opts.moving], f'{folder}/image'),
+            'maps': _link_pairs(opts.fixed_maps, opts.moving_maps, f'{folder}/map'),
+        }
         # 0 would be a seed of the clock
-        common = [
-            '-d',
-            '3',
-            '-V',
-            '0',
-            '-threads',
-            str(opts.threads),
-            '-seed',
-            str(opts.seed or 1),
-        ]
-        common += ['-i', files['fixed'], files['moving']]
-        common += ['-gm', files['mask']] if opts.fixed_mask else []
+        common = ['-d', '3', '-V', '0', '-threads', str(opts.threads)]
+        common += ['-seed', str(opts.seed or 1)]
+        if opts.fixed_mask:
+            mask = f'{folder}/mask.nii.gz'
+            _link(opts.fixed_mask, mask)
+            common += ['-gm', mask]
         matrix, warp, inverse = (
             f'{folder}/{name}' for name in ('affine.mat', 'warp.nii', 'back.nii')
         )
         if 'affine' in opts.settings:
-            _greedy([*common, '-a', opts.settings['affine'], '-o', matrix])
+            _greedy([*common, *pairs['images'], '-a', opts.settings['affine'], '-o', matrix])
         else:
             np.savetxt(matrix, read_affine(opts.initial))
         affine = np.loadtxt(matrix)
         forth: list[np.ndarray | nb.Nifti1Image] = [affine]
         back: list[np.ndarray | nb.Nifti1Image] = [np.linalg.inv(affine)]
-        if 'deformable' in opts.settings:
+        for stage, images in (('deformable', 'images'), ('tissues', 'maps')):
+            if stage not in opts.settings:
+                continue
             files_out = ['-o', warp, '-oinv', inverse]
-            _greedy([*common, opts.settings['deformable'], '-it', matrix, *files_out])
+            _greedy([*common, *pairs[images], opts.settings[stage], '-it', matrix, *files_out])
             forth.insert(0, nb.Nifti1Image.from_filename(warp))
             back.append(nb.Nifti1Image.from_filename(inverse))
         numbers = (step if isinstance(step, np.ndarray) else step.get_fdata() for step in forth)
@@ -84,6 +85,17 @@ def main(argv: list[str] | None = None) -> int:
         write_composite(forth, opts.out)
         write_composite(back, opts.out_inverse)
     return 0
+
+
+def _link_pairs(fixed: list[str], moving: list[str], stem: str) -> list[str]:
+    """Link pairs of images; give greedy's options that name them."""
+    options = []
+    for number, pair in enumerate(zip(fixed, moving, strict=True)):
+        paths = [f'{stem}-{number}-{role}.nii.gz' for role in ('fixed', 'moving')]
+        for source, path in zip(pair, paths, strict=True):
+            _link(source, path)
+        options += ['-i', *paths]
+    return options
 
 
 def _link(source: str, path: str) -> None:

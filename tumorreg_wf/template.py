@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nb
 import numpy as np
@@ -57,8 +59,16 @@ class Template:
         return all(map(_is_there, files))
 
 
+#: Finds GM, WM and CSF in a stripped T1w, given with its brain mask, and writes maps to a folder.
+TissueFinder = Callable[[Path, Path, Path], Sequence[Path]]
+
+
 def load_template(
-    source: str | Path | None, folder: str | Path, *, atlas: str | Path | None = None
+    source: str | Path | None,
+    folder: str | Path,
+    *,
+    atlas: str | Path | None = None,
+    find_tissues: TissueFinder | None = None,
 ) -> Template:
     """Get a template ready as files.
 
@@ -70,6 +80,8 @@ def load_template(
         the same with other content, get other names.
     atlas : label image in the space of the template, its look-up table (.tsv) beside it; None
         for one of the source, or else the packaged one, which is made for MNI space.
+    find_tissues : makes maps of tissues where the source has none, as
+        :func:`tumorreg_wf.workflows.tissues.find_tissues` does; None to refuse such a source.
 
     Raises
     ------
@@ -94,6 +106,11 @@ def load_template(
             f'{labels}: an atlas needs a look-up table beside it, {_table_of(labels).name}, with '
             'the columns index and name.'
         )
+    if found is not None and not found.maps and find_tissues is None:
+        raise TumorregError(
+            f'{source}: this template has no maps of tissues '
+            f'(tpl-{name}_res-01_label-GM_probseg.nii.gz, and of WM and CSF).'
+        )
     files = [] if found is None else [found.t1w, found.mask, *found.maps]
     files += [] if labels is None else [labels, _table_of(labels)]
     atlas_name = DEFAULT_ATLAS if labels is None else _name_of_atlas(labels)
@@ -103,7 +120,15 @@ def load_template(
     if not paths.is_there:  # those who tidy up scratch disks delete file by file
         paths.t1w.parent.mkdir(parents=True, exist_ok=True)
         image, brain, tissues = _default_images() if found is None else found.read()
-        _write(paths, image, brain, tissues)
+        _save((image.get_fdata() * brain).astype(np.float32), image, paths.t1w)
+        _save(brain.astype(np.uint8), image, paths.brain_mask)
+        if tissues is None:
+            assert find_tissues is not None
+            with TemporaryDirectory(dir=paths.t1w.parent) as scratch:
+                maps = find_tissues(paths.t1w, paths.brain_mask, Path(scratch))
+                tissues = np.stack([load_image(path).get_fdata() for path in maps])
+        for data, path in zip(tissues, paths.tissues, strict=True):
+            _save(data.astype(np.float32), image, path)
         if labels is None:
             _write_seed_atlas(paths, image)
         else:
@@ -136,7 +161,7 @@ def _default_images() -> tuple[nb.Nifti1Image, np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class _Images:
-    """What a folder in TemplateFlow's layout has; ``maps`` may be fewer than three."""
+    """What a folder in TemplateFlow's layout has; ``maps`` are three or none."""
 
     name: str
     t1w: Path
@@ -144,16 +169,14 @@ class _Images:
     maps: list[Path]
     atlas: Path | None
 
-    def read(self) -> tuple[nb.Nifti1Image, np.ndarray, np.ndarray]:
-        """T1w, brain (bool) and tissues (3, X, Y, Z), on the grid of the T1w."""
+    def read(self) -> tuple[nb.Nifti1Image, np.ndarray, np.ndarray | None]:
+        """T1w, brain (bool) and tissues (3, X, Y, Z) or None, on the grid of the T1w."""
         image = load_image(self.t1w)
         brain = resample(load_image(self.mask), image, order=0).get_fdata() > 0
-        if len(self.maps) < 3:
-            tissues = tissues_by_intensity(image.get_fdata(), brain)
-        else:
-            maps = [resample(load_image(path), image, order=1) for path in self.maps]
-            tissues = np.stack([tissue.get_fdata() for tissue in maps])
-        return image, brain, tissues * brain
+        if not self.maps:
+            return image, brain, None
+        maps = [resample(load_image(path), image, order=1) for path in self.maps]
+        return image, brain, np.stack([tissue.get_fdata() for tissue in maps]) * brain
 
 
 def _find_folder(source: str | Path) -> Path:
@@ -188,9 +211,8 @@ def _find_images(source: Path) -> _Images:
         if _is_there(path) and _is_there(_table_of(path)) and load_image(path).shape == shape
     )
     maps = [find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF')]
-    return _Images(
-        name, t1w, mask, [path for path in maps if path is not None], next(atlases, None)
-    )
+    there = [path for path in maps if path is not None]
+    return _Images(name, t1w, mask, there if len(there) == 3 else [], next(atlases, None))
 
 
 def _is_there(path: Path) -> bool:
@@ -276,40 +298,9 @@ def _paths(name: str, atlas_name: str, folder: Path, source: Path | None = None)
     )
 
 
-def _write(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, tissues: np.ndarray) -> None:
-    _save((image.get_fdata() * brain).astype(np.float32), image, paths.t1w)
-    _save(brain.astype(np.uint8), image, paths.brain_mask)
-    for data, path in zip(tissues, paths.tissues, strict=True):
-        _save(data.astype(np.float32), image, path)
-
-
 def _save(data: np.ndarray, like: nb.Nifti1Image, path: Path) -> None:
     with write_aside(path) as part:  # two runs may share the folder
         save_like(data, like, part)
-
-
-def tissues_by_intensity(t1w: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Split a skull-stripped T1w into three classes of grey values.
-
-    Parameters
-    ----------
-    t1w : (X, Y, Z), without bias field.
-    brain : boolean (X, Y, Z), what takes part.
-
-    Returns
-    -------
-    maps : float32 (3, X, Y, Z), probabilities of GM, WM and CSF; 0 elsewhere.
-    """
-    from sklearn.mixture import GaussianMixture
-
-    values = t1w[brain][:, None]
-    means = np.quantile(values, [[0.1], [0.5], [0.85]])
-    model = GaussianMixture(3, random_state=0, means_init=means)
-    model.fit(values[:: max(1, len(values) // 50000)])
-    csf, gm, wm = model.predict_proba(values)[:, np.argsort(model.means_.ravel())].T
-    maps = np.zeros((3, *t1w.shape), np.float32)
-    maps[:, brain] = gm, wm, csf
-    return maps
 
 
 def _write_seed_atlas(paths: Template, image: nb.Nifti1Image) -> None:

@@ -268,21 +268,23 @@ def test_brain(head_labels, shapes, tmp_path, monkeypatch):
     assert all((value == both[f'coarse.{name}']).all() for name, value in first.items())
 
 
-def test_tissues(head_labels, tmp_path, monkeypatch):
+def test_tissues(head_labels, shapes, tmp_path, monkeypatch):
     monkeypatch.setattr('tumorreg_wf.training.tasks.IMAGES_PER_HEAD', 1)
     argv = ['tissues', str(head_labels), '--out', str(tmp_path), '--validate', 'two']
+    argv += ['--shapes', str(shapes), '--n-shapes', '1']
     assert main([*argv, *'--width 2 --batch 1 --steps 1 --device cpu'.split()]) == 0
     weights = find_weights('tissues', tmp_path)
     assert (weights.architecture, weights.spacing) == ('TissueUNet', 1.0)
     card = json.loads((tmp_path / 'model_card.json').read_text())
-    assert card['anatomies'] == ['one'] and list(card['validation']['figures']) == ['two-0']
+    assert (card['anatomies'], card['shapes']) == (['one'], 1)
+    assert list(card['validation']['figures']) == ['two-0']
 
 
 @pytest.mark.parametrize(
     ('more', 'message'),
     [
         (['--simulated', 'folder'], '--healthy, --simulated and --features are not for tissues'),
-        (['--shapes', 'folder'], '--shapes and --features are not for tissues'),
+        (['--features', 'folder'], '--healthy, --simulated and --features are not for tissues'),
         (['--spacing', '2'], 'learnt, at 1 mm'),
     ],
 )

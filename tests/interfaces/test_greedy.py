@@ -57,6 +57,21 @@ def test_a_deformation_from_an_affine_that_is_given(brains, tmp_path, monkeypatc
     assert np.median(apart) < 0.1
 
 
+def test_tissues_alone_deform(brains, tmp_path):
+    """One image twice, and maps that lie apart: the affine sees nothing, the deformation does."""
+    settings = {'affine': SETTINGS['affine'], 'tissues': SETTINGS['deformable']}
+    maps = {'fixed_maps': brains[:1], 'moving_maps': brains[1:]}
+    alike = {'fixed_image': brains[0], 'moving_image': brains[0], 'settings': settings}
+    outputs = GreedyRegistration(**alike, **maps).run(cwd=str(tmp_path)).outputs
+    assert np.abs(read_affine(outputs.composite_transform) - np.eye(4)).max() < 1.5  # mm
+    shifts, _ = read_warp(outputs.composite_transform, brains[0])
+    inside = nb.load(brains[0]).get_fdata() > 0
+    np.testing.assert_allclose(np.median(shifts[inside], axis=0), [0, -6, 0], atol=1)
+
+    with pytest.raises(RuntimeError, match='tissues needs --fixed-maps'):
+        GreedyRegistration(**alike).run(cwd=str(tmp_path))
+
+
 @pytest.mark.parametrize('brains', ['RAS'], indirect=True)
 def test_what_is_no_number_is_no_transform(brains, tmp_path):
     fixed = nb.load(brains[0])
@@ -79,6 +94,8 @@ def test_it_repeats_bit_for_bit(brains, tmp_path):
         node = GreedyRegistration(
             fixed_image=brains[0],
             moving_image=brains[1],
+            fixed_maps=brains[:1],
+            moving_maps=brains[1:],
             settings=registration_settings('greedy_sloppy'),
             random_seed=5,
         )

@@ -53,6 +53,25 @@ def test_images_are_t1w_of_a_stripped_brain(codes):
     assert spread > 0.03
 
 
+def test_tissue_shows_through_tumors(codes, monkeypatch):
+    """The same image but for the tumour, which hides nothing of what is to be found."""
+    monkeypatch.setattr('tumorreg_wf.training.tissue_images.TUMORS', (0, 1))
+    monkeypatch.setattr('tumorreg_wf.training.tissue_images.TUMOR_LEVELS', ((0.6, 0.6),) * 3)
+    images = []
+    for opacity in (0.0, 1.0):
+        monkeypatch.setattr(
+            'tumorreg_wf.training.tissue_images.TUMOR_OPACITY', ((opacity, opacity),) * 3
+        )
+        shape = np.ones((12, 12, 12), np.uint8)
+        images.append(draw_tissues(codes, np.random.default_rng(0), [shape]))
+    (clear, tissues), (covered, same) = images
+    np.testing.assert_array_equal(tissues, same)
+    hidden = np.abs(clear - covered) > 0.1
+    assert 0.02 < hidden[tissues == 2].mean() and not hidden[codes < INSIDE].any()
+    hidden &= tissues > 0
+    assert np.std(covered[hidden]) < 0.8 * np.std(clear[hidden])
+
+
 def test_batches_repeat(head):
     batches = TissueBatches([head], size=64, batch=2)
     first, again = (batches(np.random.default_rng(3)) for _ in range(2))

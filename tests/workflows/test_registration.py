@@ -8,6 +8,7 @@ from scipy import ndimage
 from tumorreg_wf.cli.parser import REGISTRATION_ENGINES, REGISTRATION_TARGETS
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.evaluation.warps import read_warp
+from tumorreg_wf.images import same_grid
 from tumorreg_wf.workflows.engines import ENGINES, registration_settings, split_stages
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 
@@ -83,6 +84,8 @@ def test_the_text_says_what_was_registered():
     for name, text in texts.items():
         assert ('recovered T1w' in text) == name.startswith('recovered')
         assert ('left out of the metric' in text) == name.endswith('masked')
+        assert 'found by their maps of grey matter' in text
+    assert 'their maps' not in init_registration_wf(settings='syn').visit_desc()
 
 
 def test_the_parser_knows_the_targets():
@@ -108,7 +111,7 @@ def test_stages_of_greedy_come_apart(effort):
     settings = registration_settings(f'greedy{effort}')
     linear, deforming = split_stages(settings)
     assert linear | deforming == settings
-    assert (set(linear), set(deforming)) == ({'affine'}, {'deformable'})
+    assert (set(linear), set(deforming)) == ({'affine'}, {'tissues'})
 
 
 def test_both_engines_have_the_same_fields():
@@ -132,13 +135,38 @@ def test_greedy_leaves_out_what_is_masked(images, tmp_path, target):
     assert (apart > 0.5) == (target == 'original'), apart
 
 
+def test_maps_of_tissues_reach_greedy_on_the_grid_of_the_image(images, tmp_path):
+    workflow = init_registration_wf(
+        target=TARGETS['masked'], settings={'affine': '-m SSD -n 5', 'tissues': '-m SSD -n 20'}
+    )
+    workflow.base_dir = str(tmp_path)
+    for field, image in (
+        ('t1w', 'bright'), ('brain_mask', 'brain'), ('dilated_mask', 'tumor'),
+        ('template', 'template'), ('gm_map', 'bright'), ('wm_map', 'brain'), ('csf_map', 'tumor'),
+    ):  # fmt: skip
+        setattr(workflow.inputs.inputnode, field, images[image])
+    workflow.inputs.inputnode.template_maps = [images['template']] * 3
+    nodes = {node.name: node for node in workflow.run().nodes()}
+    register = nodes['register'].interface.inputs
+    sums = [nb.load(path).get_fdata().sum() for path in register.fixed_maps]
+    brain = nb.load(images['brain']).get_fdata()
+    wanted = [
+        (nb.load(images[name]).get_fdata() * brain).sum() for name in ('bright', 'brain', 'tumor')
+    ]
+    np.testing.assert_allclose(sums, wanted, rtol=1e-5)
+    for path in register.fixed_maps:
+        assert same_grid(nb.load(path), nb.load(register.fixed_image))
+    assert list(register.moving_maps) == [images['template']] * 3
+
+
 def test_settings_of_the_user(tmp_path):
     path = tmp_path / 'my.json'
     path.write_text('{"_note": "x", "dimension": 3, "transforms": ["Affine"]}')
     assert registration_settings(str(path))['dimension'] == 3
-    path.write_text('{"deformabel": "-m NCC 2x2x2"}')
-    with pytest.raises(TumorregError, match='neither settings of greedy'):
-        registration_settings(str(path))
+    for stages in ('"deformabel": "-m NCC"', '"affine": "", "deformable": "", "tissues": ""'):
+        path.write_text(f'{{{stages}}}')
+        with pytest.raises(TumorregError, match='neither settings of greedy'):
+            registration_settings(str(path))
     with pytest.raises(TumorregError, match='ants_nothing.json: cannot be read'):
         registration_settings('nothing')
 

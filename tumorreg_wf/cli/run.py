@@ -177,7 +177,10 @@ def _find_template(settings: Settings) -> Template:
     from tumorreg_wf.template import load_template
 
     template = load_template(
-        settings.template, settings.work_dir / 'templates', atlas=settings.atlas
+        settings.template,
+        settings.work_dir / 'templates',
+        atlas=settings.atlas,
+        find_tissues=partial(_find_template_tissues, settings),
     )
     for space in settings.output_spaces or ():
         if space not in ('T1w', template.name):
@@ -185,6 +188,25 @@ def _find_template(settings: Settings) -> Template:
                 f'--output-spaces {space}: only T1w and the template ({template.name}) are known.'
             )
     return template
+
+
+def _find_template_tissues(
+    settings: Settings, t1w: Path, brain_mask: Path, folder: Path
+) -> list[Path]:
+    """Find the tissues of a template that comes without maps of them."""
+    from tumorreg_wf.weights import find_weights
+    from tumorreg_wf.workflows.tissues import find_tissues
+
+    print(f'{settings.template}: no maps of tissues; they are found now, once.', flush=True)
+    weights = find_weights('tissues', settings.tissue_weights)
+    try:
+        return find_tissues(
+            t1w, brain_mask, folder, weights=weights, omp_nthreads=settings.omp_nthreads
+        )
+    except RuntimeError as error:
+        raise TumorregError(
+            f'{settings.template}: the tissues of this template could not be found: {error}'
+        ) from None
 
 
 def resolve_device(device: str, *, elsewhere: bool = False) -> str:

@@ -62,7 +62,7 @@ def get_parser() -> argparse.ArgumentParser:
     data.add_argument(
         '--shapes', type=Path, metavar='FOLDER',
         help='tumour label volumes that lend their shapes to holes (inpainting; default: the '
-        "patients' own) or to tumours (brain; default: none)",
+        "patients' own) or to tumours (brain and tissues; default: none)",
     )  # fmt: skip
     data.add_argument(
         '--n-shapes', type=positive, metavar='N', help='use only the first N label volumes'
@@ -165,7 +165,7 @@ def _more_than_0(value: str) -> float:
 
 def check_options(opts: argparse.Namespace) -> None:
     """Refuse options without effect, and participants that do not exist."""
-    if opts.task in ('segmentation', 'tissues') and (opts.shapes or opts.features):
+    if opts.task == 'segmentation' and (opts.shapes or opts.features):
         raise TumorregError(f'--shapes and --features are not for {opts.task}.')
     if opts.task == 'inpainting' and opts.simulated:
         raise TumorregError('--simulated is for segmentation.')

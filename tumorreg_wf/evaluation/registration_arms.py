@@ -18,9 +18,9 @@ from tumorreg_wf.weights import Weights
 from tumorreg_wf.workflows.base import workflow_name
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
-from tumorreg_wf.workflows.engines import registration_settings, split_stages
+from tumorreg_wf.workflows.engines import by_tissues, registration_settings, split_stages
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
-from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
+from tumorreg_wf.workflows.registration import MAPS, TARGETS, init_registration_wf
 from tumorreg_wf.workflows.tissues import init_tissues_wf
 
 #: The arm that knows what no patient shows: the same brain without the tumour.
@@ -131,6 +131,19 @@ def init_case_wf(
 
     whole = registration_settings(settings)
     linear, deforming = split_stages(whole)
+    tissues_wfs = {'recovered': tissues_wf}
+    if by_tissues(whole):
+        for kind in sorted({_kind(arm) for arm in arms} - {'recovered'}):
+            tissues_wfs[kind] = init_tissues_wf(
+                device=device, omp_nthreads=omp_nthreads, name=f'{kind}_tissues_wf'
+            )
+            node, field = images[kind]
+            workflow.connect([
+                (node, tissues_wfs[kind], [(field, 'inputnode.t1w')]),
+                (conform_wf, tissues_wfs[kind], [
+                    ('outputnode.brain_mask', 'inputnode.brain_mask'),
+                ]),
+            ])  # fmt: skip
 
     def register(arm: str, stages: dict) -> pe.Workflow:
         registration_wf = init_registration_wf(
@@ -141,13 +154,16 @@ def init_case_wf(
             name=stage_name('affine' if stages is linear else arm, settings, shared_affine),
         )
         registration_wf.inputs.inputnode.template = str(template.t1w)
-        kind = ORACLE if arm == ORACLE else 'recovered' if ARMS[arm].recovered else 'original'
-        node, field = images[kind]
+        node, field = images[_kind(arm)]
         workflow.connect([
             (node, registration_wf, [(field, 'inputnode.t1w')]),
             (conform_wf, registration_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
             (dilate, registration_wf, [('out_mask', 'inputnode.dilated_mask')]),
         ])  # fmt: skip
+        if by_tissues(stages):
+            registration_wf.inputs.inputnode.template_maps = list(map(str, template.tissues))
+            maps = [(f'outputnode.{field}', f'inputnode.{field}') for field in MAPS]
+            workflow.connect([(tissues_wfs[_kind(arm)], registration_wf, maps)])
         return registration_wf
 
     affine_wf = register('masked', linear) if shared_affine else None
@@ -174,8 +190,7 @@ def init_case_wf(
     workflow.connect([
         (inpainting_wf, measure, [('outputnode.t1w', 'recovered')]),
         (tissues_wf, maps, [
-            ('outputnode.gm_map', 'in1'), ('outputnode.wm_map', 'in2'),
-            ('outputnode.csf_map', 'in3'),
+            (f'outputnode.{field}', f'in{number}') for number, field in enumerate(MAPS, 1)
         ]),
         (maps, measure, [('out', 'tissue_maps')]),
     ])  # fmt: skip
@@ -189,6 +204,11 @@ def init_case_wf(
         (merge, measure, [('out', 'transforms')]),
     ])  # fmt: skip
     return workflow
+
+
+def _kind(arm: str) -> str:
+    """Which image an arm registers to."""
+    return ORACLE if arm == ORACLE else 'recovered' if ARMS[arm].recovered else 'original'
 
 
 def stage_name(stage: str, settings: str, shared_affine: bool) -> str:

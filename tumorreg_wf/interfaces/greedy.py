@@ -7,7 +7,13 @@ import os
 import shlex
 import sys
 
-from nipype.interfaces.base import CommandLineInputSpec, File, TraitedSpec, traits
+from nipype.interfaces.base import (
+    CommandLineInputSpec,
+    File,
+    InputMultiPath,
+    TraitedSpec,
+    traits,
+)
 
 from tumorreg_wf.interfaces.commands import CheckedCommand
 
@@ -19,13 +25,26 @@ class GreedyRegistrationInputSpec(CommandLineInputSpec):
     moving_image = File(
         exists=True, mandatory=True, argstr='--moving %s', desc='image that is warped'
     )
+    fixed_maps = InputMultiPath(
+        File(exists=True),
+        argstr='--fixed-maps %s',
+        requires=['moving_maps'],
+        desc='maps of tissues on the fixed grid, for the stage tissues',
+    )
+    moving_maps = InputMultiPath(
+        File(exists=True),
+        argstr='--moving-maps %s',
+        requires=['fixed_maps'],
+        desc='the same tissues on the moving grid, in the same order',
+    )
     fixed_image_mask = File(
         exists=True, argstr='--fixed-mask %s', desc='1 where the metric is computed; fixed grid'
     )
     settings = traits.DictStrStr(
         mandatory=True,
         argstr='--settings %s',
-        desc='options of greedy for each stage, affine and deformable, one of them at least',
+        desc='options of greedy for each stage: affine, by the images; then deformable, by the '
+        'images, or tissues, by the maps; one of them at least',
     )
     initial_moving_transform = File(
         exists=True,

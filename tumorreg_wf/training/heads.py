@@ -198,9 +198,27 @@ def add_tumor(
     codes: np.ndarray, shape: np.ndarray, spacing: float, rng: np.random.Generator
 ) -> None:
     """Put a tumour anywhere into the brain, in place; it may reach into the CSF around it."""
+    box, tumor = place_tumor(codes, shape, spacing, rng)
+    region = codes[box]
+    possible = (region >= INSIDE) | (region == OUTER_FLUID)
+    region[...] = np.where(
+        possible & (tumor > 0), TUMOR - 1 + np.minimum(tumor, 3) + INSIDE, region
+    )
+
+
+def place_tumor(
+    codes: np.ndarray, shape: np.ndarray, spacing: float, rng: np.random.Generator
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Turn and scale a tumour at random, and lay it over a part of the brain.
+
+    Returns
+    -------
+    box : of the codes where it lies; empty where there is no brain.
+    tumor : labels of the shape in that box, wherever the brain ends.
+    """
     brain = np.flatnonzero(codes.ravel()[::31] >= INSIDE) * 31
     if not len(brain):
-        return
+        return (slice(0),) * 3, np.zeros((0, 0, 0), shape.dtype)
     centre = np.array(np.unravel_index(brain[rng.integers(len(brain))], codes.shape))
     # any rotation: a random matrix made orthogonal
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
@@ -212,9 +230,4 @@ def add_tumor(
                                 indexing='ij')).reshape(3, -1)  # fmt: skip
     voxels = turn @ (grid - centre[:, None]) * spacing / SHAPE_SPACING / scale
     voxels = np.rint(voxels + np.array(shape.shape)[:, None] / 2).astype(np.int32)
-    tumor = _look_up(shape, torch.from_numpy(voxels)).reshape(codes[box].shape)
-    region = codes[box]
-    possible = (region >= INSIDE) | (region == OUTER_FLUID)
-    region[...] = np.where(
-        possible & (tumor > 0), TUMOR - 1 + np.minimum(tumor, 3) + INSIDE, region
-    )
+    return box, _look_up(shape, torch.from_numpy(voxels)).reshape(codes[box].shape)

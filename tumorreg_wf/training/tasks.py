@@ -187,8 +187,8 @@ def brain_task(network: nn.Module, recipe: Recipe, heads: Heads) -> Task:
 
 
 def tissue_task(network: nn.Module, recipe: Recipe, heads: Heads) -> Task:
-    """Learn to tell tissues apart; judged by Dice, the mean of the tissues."""
-    batches = TissueBatches(heads.heads, size=network.size, batch=recipe.batch)
+    """Learn to tell tissues apart; judged without tumours, by Dice, the mean of the tissues."""
+    batches = TissueBatches(heads.heads, heads.shapes, size=network.size, batch=recipe.batch)
     drawn = {
         f'{head.name}-{number}': TissueBatches([head], size=network.size, batch=1)(
             np.random.default_rng(number)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from scipy import ndimage
@@ -9,10 +11,18 @@ from torch import Tensor
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.models.tissues import scale_intensity
-from tumorreg_wf.training.anatomy import STRUCTURES
+from tumorreg_wf.training.anatomy import CSF, STRUCTURES
 from tumorreg_wf.training.fields import random_field
 from tumorreg_wf.training.head_images import random_contrast
-from tumorreg_wf.training.heads import BRAIN, INSIDE, OUTER_FLUID, Head, deform_head
+from tumorreg_wf.training.heads import (
+    BRAIN,
+    INSIDE,
+    OUTER_FLUID,
+    TUMORS,
+    Head,
+    deform_head,
+    place_tumor,
+)
 from tumorreg_wf.training.scanner import random_scanner, scan
 
 #: Voxel edge at which label maps are drawn, mm.
@@ -34,12 +44,22 @@ TRIES = 200
 BADLY_STRIPPED = 0.3
 
 
-def draw_tissues(codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+#: Of oedema, core and rim of a tumour: grey values, white matter being 1, and how much they hide
+#: of the tissue, from nothing to all.
+TUMOR_LEVELS = ((0.5, 1.0), (0.1, 1.2), (0.4, 1.4))
+TUMOR_OPACITY = ((0.2, 0.9), (0.5, 1.0), (0.5, 1.0))
+
+
+def draw_tissues(
+    codes: np.ndarray, rng: np.random.Generator, shapes: Sequence[np.ndarray] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw a T1w of any scanner of a deformed head, at 1 mm; what is no brain is cut away.
 
     Parameters
     ----------
     codes : (X, Y, Z), see :mod:`tumorreg_wf.training.heads`; some of it brain.
+    shapes : of tumours, with as many of which in a brain as :data:`TUMORS` says. They are laid
+        over the tissue like frosted glass: it shows through, and stays what is to be found.
 
     Returns
     -------
@@ -58,12 +78,37 @@ def draw_tissues(codes: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     levels, spread = random_contrast(rng, like_t1w=True)
     image = levels[kinds] + spread[kinds] * field(rng.uniform(4, 20))
     image *= 1 + rng.uniform(0, 0.03) * field(1.0)
+    for _ in range(rng.choice(len(TUMORS), p=TUMORS) if len(shapes) else 0):
+        _cover(image, codes, shapes[int(rng.integers(len(shapes)))], rng)
     # outside there is fluid too: the edge of the brain is not darker than that
     image = np.where(visible, np.maximum(image, 0), levels[OUTER_FLUID]).astype(np.float32)
     image = ndimage.gaussian_filter(image, rng.uniform(0.4, 0.9))
     (image,) = scan([image], visible, 1.0, SPACING, random_scanner(rng, wild=True), rng)
     image = scale_intensity(image, inside) * np.exp(rng.uniform(-0.1, 0.1))
     return image.astype(np.float32), np.where(inside, TISSUE_OF[kinds], 0)
+
+
+def _cover(
+    image: np.ndarray, codes: np.ndarray, shape: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Lay a tumour over the brain in an image whose white matter is about 1, in place."""
+    box, tumor = place_tumor(codes, shape, 1.0, rng)
+    region = codes[box]
+    covered = region >= INSIDE
+    if rng.random() < 0.5:  # fluid stays as dark as it is
+        covered &= TISSUE_OF[region & (INSIDE - 1)] != CSF
+    level, opacity = np.zeros((2, *tumor.shape), np.float32)
+    for part, (levels, hidden) in enumerate(zip(TUMOR_LEVELS, TUMOR_OPACITY, strict=True), 1):
+        here = np.minimum(tumor, 3) == part
+        level[here], opacity[here] = rng.uniform(*levels), rng.uniform(*hidden)
+    if not opacity.any():
+        return
+    level *= 1 + rng.uniform(0, 0.25) * random_field(tumor.shape, SPACING, rng.uniform(1, 8), rng)
+    # where a tumour ends nobody sees: its grey values fade with it
+    blur = rng.uniform(0.3, 2.5)
+    weighted = ndimage.gaussian_filter(level * opacity, blur)
+    opacity = ndimage.gaussian_filter(opacity, blur)
+    image[box] = np.where(covered, image[box] * (1 - opacity) + weighted, image[box])
 
 
 class TissueBatches:
@@ -74,17 +119,21 @@ class TissueBatches:
 
     Parameters
     ----------
-    heads : as :func:`tumorreg_wf.training.heads.read_heads` gives them.
+    heads, shapes : as :func:`tumorreg_wf.training.heads.read_heads` gives them.
     size : edge of a cube, voxels of 1 mm.
     batch : cubes in a batch.
     """
 
-    def __init__(self, heads: list[Head], *, size: int, batch: int) -> None:
-        self.heads, self.size, self.batch = heads, size, batch
+    def __init__(
+        self, heads: list[Head], shapes: Sequence[np.ndarray] = (), *, size: int, batch: int
+    ) -> None:
+        self.heads, self.shapes = heads, shapes
+        self.size, self.batch = size, batch
 
     def __call__(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         codes = self._codes(rng)
-        images, tissues = zip(*(draw_tissues(codes, rng) for _ in range(self.batch)), strict=True)
+        drawn = (draw_tissues(codes, rng, self.shapes) for _ in range(self.batch))
+        images, tissues = zip(*drawn, strict=True)
         return (
             torch.from_numpy(np.stack(images))[:, None],
             torch.from_numpy(np.stack(tissues).astype(np.int64)),

@@ -20,10 +20,11 @@ from tumorreg_wf.workflows.atlas import init_atlas_wf
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.coregistration import init_coregistration_wf
+from tumorreg_wf.workflows.engines import by_tissues, registration_settings
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.intensity import init_intensity_wf
 from tumorreg_wf.workflows.outputs import init_derivatives_wf
-from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
+from tumorreg_wf.workflows.registration import MAPS, TARGETS, init_registration_wf
 from tumorreg_wf.workflows.reports import init_reportlets_wf
 from tumorreg_wf.workflows.segmentation import init_segmentation_wf
 from tumorreg_wf.workflows.tissues import init_tissues_wf
@@ -118,9 +119,10 @@ def init_anatomy_wf(
         weights=weights['tissues'], device=settings.device, omp_nthreads=threads
     )
     target = TARGETS[settings.registration_target]
+    stages = registration_settings(settings.registration_settings)
     registration_wf = init_registration_wf(
         target=target,
-        settings=settings.registration_settings,
+        settings=stages,
         omp_nthreads=threads,
         random_seed=seed,
     )
@@ -171,7 +173,7 @@ def init_anatomy_wf(
         (conform_wf, inpainting_wf, _along('brain_mask')),
         (inpainting_wf, tissues_wf, _along('t1w')),
         (conform_wf, tissues_wf, _along('brain_mask')),
-        (tissues_wf, atlas_wf, _along('gm_map', 'wm_map', 'csf_map')),
+        (tissues_wf, atlas_wf, _along(*MAPS)),
         (tumor, inpainting_wf, [('mask', 'inputnode.tumor_mask')]),
         (registered_wf, registration_wf, _along('t1w')),
         (conform_wf, registration_wf, _along('brain_mask')),
@@ -188,6 +190,22 @@ def init_anatomy_wf(
     ])  # fmt: skip
     if target.masked:
         workflow.connect([(inpainting_wf, registration_wf, _along('dilated_mask'))])
+    if by_tissues(stages):
+        registration_wf.inputs.inputnode.template_maps = list(map(str, template.tissues))
+        registered_maps_wf = tissues_wf
+        if not target.recovered:
+            registered_maps_wf = init_tissues_wf(
+                weights=weights['tissues'],
+                device=settings.device,
+                omp_nthreads=threads,
+                name='registered_tissues_wf',
+            )
+            registered_maps_wf.__desc__ = ''
+            workflow.connect([
+                (bias_correction_wf, registered_maps_wf, _along('t1w')),
+                (conform_wf, registered_maps_wf, _along('brain_mask')),
+            ])  # fmt: skip
+        workflow.connect([(registered_maps_wf, registration_wf, _along(*MAPS))])
 
     quality = pe.Node(MeasureQuality(), name='quality', mem_gb=1.5)
     workflow.connect([

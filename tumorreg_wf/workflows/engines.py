@@ -18,6 +18,9 @@ ENGINES = {
     'syn': 'ANTs (affine, then SyN [@syn])',
 }
 
+#: Stages of greedy: the deformation is by the images or by maps of tissues.
+STAGES = ({'affine', 'deformable'}, {'affine', 'tissues'})
+
 #: Transforms of ANTs without a deformation, the first stages of a registration.
 LINEAR = ('Translation', 'Rigid', 'Similarity', 'Affine')
 
@@ -37,10 +40,10 @@ def registration_settings(name: str) -> dict:
     """
     if name.endswith('.json'):
         settings = read_settings(Path(name))
-        if engine_of(settings) == 'greedy' and set(settings) != {'affine', 'deformable'}:
+        if engine_of(settings) == 'greedy' and set(settings) not in STAGES:
             raise TumorregError(
-                f'{name}: neither settings of greedy ("affine" and "deformable") nor of '
-                'antsRegistration ("transforms" and so on).'
+                f'{name}: neither settings of greedy ("affine", and "deformable" or "tissues") '
+                'nor of antsRegistration ("transforms" and so on).'
             )
         return settings
     if name.startswith('greedy'):
@@ -53,6 +56,11 @@ def engine_of(settings: dict) -> str:
     return 'syn' if 'transforms' in settings else 'greedy'
 
 
+def by_tissues(settings: dict) -> bool:
+    """Tell whether the deformation is by maps of tissues; by the images otherwise."""
+    return 'tissues' in settings
+
+
 def registration_node(
     settings: dict, *, omp_nthreads: int, random_seed: int | None, name: str
 ) -> pe.Node:
@@ -60,7 +68,8 @@ def registration_node(
 
     Its fields are those of :class:`nipype.interfaces.ants.Registration`: ``fixed_image``,
     ``moving_image``, ``fixed_image_mask``, ``initial_moving_transform``; ``composite_transform``
-    and ``inverse_composite_transform`` come out.
+    and ``inverse_composite_transform`` come out. That of greedy has ``fixed_maps`` and
+    ``moving_maps`` too, of which :func:`by_tissues` says whether they are needed.
 
     Parameters
     ----------
@@ -90,7 +99,9 @@ def split_stages(settings: dict) -> tuple[dict, dict]:
     The second has no start of its own: it wants ``initial_moving_transform``.
     """
     if engine_of(settings) == 'greedy':
-        return {'affine': settings['affine']}, {'deformable': settings['deformable']}
+        return {'affine': settings['affine']}, {
+            stage: options for stage, options in settings.items() if stage != 'affine'
+        }
     linear = [transform in LINEAR for transform in settings['transforms']]
 
     def keep(wanted: bool) -> dict:

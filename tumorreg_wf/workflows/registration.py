@@ -11,6 +11,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from tumorreg_wf.interfaces.images import CropToMask, InvertMask
 from tumorreg_wf.workflows.engines import (
     ENGINES,
+    by_tissues,
     engine_of,
     registration_node,
     registration_settings,
@@ -39,6 +40,10 @@ TARGETS = {
 }
 
 
+#: Fields of the maps of tissues, in the order of a template's.
+MAPS = ('gm_map', 'wm_map', 'csf_map')
+
+
 def init_registration_wf(
     *,
     target: Target = TARGETS['recovered'],
@@ -50,6 +55,8 @@ def init_registration_wf(
     """Register a skull-stripped template to a skull-stripped T1w, affine and deformable.
 
     The patient's image is fixed and the template moves, so that labels arrive in patient space.
+    The affine transform is found by the T1w. The deformation is found by the maps of tissues, as
+    by DARTEL (Ashburner 2007), or, where the settings say so, by the T1w.
 
     Parameters
     ----------
@@ -68,8 +75,13 @@ def init_registration_wf(
         T1w, recovered or as it is, and its brain mask.
     dilated_mask
         The dilated tumour; only where the target is masked.
+    gm_map, wm_map, csf_map
+        Probabilities of the tissues in the T1w; only where the deformation is found by them,
+        which is what greedy does and SyN does not.
     template
         Skull-stripped T1w of the template.
+    template_maps
+        GM, WM and CSF of the template, where those of the T1w are needed.
 
     Outputs
     -------
@@ -80,19 +92,21 @@ def init_registration_wf(
     """
     workflow = Workflow(name=name)
     image = 'recovered T1w image' if target.recovered else 'T1w image'
+    fields = ['t1w', 'brain_mask', 'dilated_mask', 'template']
     left_out = ''
     if target.masked:
         left_out = '; the dilated tumour was left out of the metric [@cfm]'
     if not isinstance(settings, dict):
         settings = registration_settings(settings)
+    deformed = ''
+    if by_tissues(settings):
+        deformed = ', the deformation found by their maps of grey matter, white matter and CSF'
+        fields += [*MAPS, 'template_maps']
     workflow.__desc__ = (
         f'The template was registered to the {image} with {ENGINES[engine_of(settings)]}, '
-        f'patient image fixed{left_out}. '
+        f'patient image fixed{deformed}{left_out}. '
     )
-    inputnode = pe.Node(
-        niu.IdentityInterface(fields=['t1w', 'brain_mask', 'dilated_mask', 'template']),
-        name='inputnode',
-    )
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
     outputnode = pe.Node(
         niu.IdentityInterface(fields=['std2anat_xfm', 'anat2std_xfm']), name='outputnode'
     )
@@ -109,6 +123,17 @@ def init_registration_wf(
             ('inverse_composite_transform', 'anat2std_xfm'),
         ]),
     ])  # fmt: skip
+    if by_tissues(settings):
+        merge_maps = pe.Node(niu.Merge(3), name='merge_maps', run_without_submitting=True)
+        crop_maps = pe.MapNode(CropToMask(), iterfield=['in_file'], name='crop_maps', mem_gb=0.5)
+        merged = [(field, f'in{number}') for number, field in enumerate(MAPS, 1)]
+        workflow.connect([
+            (inputnode, merge_maps, merged),
+            (merge_maps, crop_maps, [('out', 'in_file')]),
+            (inputnode, crop_maps, [('brain_mask', 'in_mask')]),
+            (crop_maps, register, [('out_file', 'fixed_maps')]),
+            (inputnode, register, [('template_maps', 'moving_maps')]),
+        ])  # fmt: skip
     if target.masked:
         # the background stays in the metric, as without a mask: only the tumour is left out
         metric_mask = pe.Node(InvertMask(), name='metric_mask', mem_gb=0.5)

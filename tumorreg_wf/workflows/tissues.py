@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
@@ -59,3 +61,31 @@ def init_tissues_wf(
         (find, outputnode, [('out_gm', 'gm_map'), ('out_wm', 'wm_map'), ('out_csf', 'csf_map')]),
     ])  # fmt: skip
     return workflow
+
+
+def find_tissues(
+    t1w: Path,
+    brain_mask: Path,
+    folder: Path,
+    *,
+    weights: Weights | None = None,
+    omp_nthreads: int = 1,
+) -> list[Path]:
+    """Find the tissues of a brain at once, outside of any workflow, as those of a template.
+
+    Parameters
+    ----------
+    t1w, brain_mask : skull-stripped T1w without bias field, and its brain mask on the same grid.
+    folder : for the maps.
+    weights : from :func:`tumorreg_wf.weights.find_weights`; None for the packaged ones.
+    omp_nthreads : CPU threads of torch.
+
+    Returns
+    -------
+    maps : files of the probabilities of GM, WM and CSF.
+    """
+    weights = weights or find_weights('tissues')
+    node = network_node(FindTissues, weights, device='cpu', omp_nthreads=omp_nthreads, name='find')
+    node.interface.inputs.in_file, node.interface.inputs.brain_mask = str(t1w), str(brain_mask)
+    found = node.interface.run(cwd=str(folder)).outputs
+    return [Path(path) for path in (found.out_gm, found.out_wm, found.out_csf)]
