@@ -139,7 +139,7 @@ def test_registration_target(build, anatomy, target, image, masked):
 def test_syn_needs_no_tissues(build, anatomy):
     _, nodes = build(anatomy, registration_settings='syn', registration_target='original')
     assert not any('registered_tissues_wf' in name for name in nodes)
-    assert 'sub_01_wf.registration_wf.crop_maps' not in nodes
+    assert 'sub_01_wf.registration_wf.crop_gm_map' not in nodes
 
 
 def test_output_spaces_leave_out_the_template(build, anatomy):

@@ -124,14 +124,15 @@ def init_registration_wf(
         ]),
     ])  # fmt: skip
     if by_tissues(settings):
-        merge_maps = pe.Node(niu.Merge(3), name='merge_maps', run_without_submitting=True)
-        crop_maps = pe.MapNode(CropToMask(), iterfield=['in_file'], name='crop_maps', mem_gb=0.5)
-        merged = [(field, f'in{number}') for number, field in enumerate(MAPS, 1)]
+        fixed_maps = pe.Node(niu.Merge(3), name='fixed_maps', run_without_submitting=True)
+        for number, field in enumerate(MAPS, 1):
+            crop = pe.Node(CropToMask(), name=f'crop_{field}', mem_gb=0.5)
+            workflow.connect([
+                (inputnode, crop, [(field, 'in_file'), ('brain_mask', 'in_mask')]),
+                (crop, fixed_maps, [('out_file', f'in{number}')]),
+            ])  # fmt: skip
         workflow.connect([
-            (inputnode, merge_maps, merged),
-            (merge_maps, crop_maps, [('out', 'in_file')]),
-            (inputnode, crop_maps, [('brain_mask', 'in_mask')]),
-            (crop_maps, register, [('out_file', 'fixed_maps')]),
+            (fixed_maps, register, [('out', 'fixed_maps')]),
             (inputnode, register, [('template_maps', 'moving_maps')]),
         ])  # fmt: skip
     if target.masked:
