@@ -100,7 +100,9 @@ def init_registration_wf(
         settings = registration_settings(settings)
     deformed = ''
     if by_tissues(settings):
-        deformed = ', the deformation found by their maps of grey matter, white matter and CSF'
+        deformed = (
+            ', the deformation found by their maps of grey matter, white matter and CSF [@dartel]'
+        )
         fields += [*MAPS, 'template_maps']
     workflow.__desc__ = (
         f'The template was registered to the {image} with {ENGINES[engine_of(settings)]}, '
