@@ -33,7 +33,7 @@ class Settings:
     segmentation_weights: Path | None = None
     inpainting_weights: Path | None = None
     tissue_weights: Path | None = None
-    registration_target: str = 'recovered-masked'
+    registration_target: str = 'original'
     registration_settings: str = 'greedy'
     device: str = 'cpu'
     nprocs: int = 1

@@ -16,6 +16,8 @@ LEAST_MEMORY = 2
 
 REGISTRATION_ENGINES = ('greedy', 'syn')
 REGISTRATION_TARGETS = ('recovered-masked', 'recovered', 'original', 'masked')
+#: By engine: greedy goes by tissues, which are found through the tumour; SyN by the T1w.
+DEFAULT_TARGETS = {'greedy': 'original', 'syn': 'recovered-masked'}
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -116,10 +118,11 @@ def get_parser() -> argparse.ArgumentParser:
         'tumorreg-train (default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
-        '--registration-target', choices=REGISTRATION_TARGETS, default=REGISTRATION_TARGETS[0],
-        help='what the template is registered to: recovered-masked, the T1w with the tumour '
-        'replaced, where it was left out of the metric (default); recovered, all of it; original, '
-        'the T1w as it is; masked, the same with the dilated tumour left out of the metric',
+        '--registration-target', choices=REGISTRATION_TARGETS,
+        help='what the template is registered to: original, the T1w as it is, or its tissues as '
+        'they show through the tumour (default with greedy); masked, the same with the dilated '
+        'tumour left out of the metric; recovered, the T1w with the tumour replaced; '
+        'recovered-masked, both (default with syn)',
     )  # fmt: skip
     how.add_argument(
         '--random-seed', type=positive, metavar='SEED',
@@ -127,7 +130,7 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--registration-engine', choices=REGISTRATION_ENGINES, default=REGISTRATION_ENGINES[0],
-        help='greedy (default), or syn: SyN of ANTs, slower',
+        help='greedy, by maps of tissues (default), or syn: SyN of ANTs, by the T1w, slower',
     )  # fmt: skip
     effort = how.add_mutually_exclusive_group()
     effort.add_argument(
@@ -202,7 +205,7 @@ def make_settings(opts: argparse.Namespace, device: str, *, elsewhere: bool = Fa
         segmentation_weights=opts.segmentation_weights,
         inpainting_weights=opts.inpainting_weights,
         tissue_weights=opts.tissue_weights,
-        registration_target=opts.registration_target,
+        registration_target=opts.registration_target or DEFAULT_TARGETS[opts.registration_engine],
         registration_settings=opts.registration_engine + opts.effort,
         device=device,
         nprocs=opts.nprocs,

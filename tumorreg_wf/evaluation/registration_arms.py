@@ -33,7 +33,7 @@ ARMS = {
 }
 
 #: What ``tumorreg`` does unless told otherwise.
-DEFAULT_ARM = 'recovered-masked'
+DEFAULT_ARM = 'original'
 
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
 DILATION = 3.0

@@ -61,7 +61,7 @@ def init_registration_wf(
     Parameters
     ----------
     target : of :data:`TARGETS`: which T1w will come in, and whether the tumour is masked. The
-        default needs no mask; ``tumorreg`` itself uses ``'recovered-masked'``.
+        default needs no mask; ``tumorreg`` itself uses ``'original'`` where it goes by tissues.
     settings : engine and how it is used: ``'greedy'`` or ``'syn'``, with ``'_sloppy'`` for trying
         things out or ``'_precise'``, a JSON file, or what
         :func:`tumorreg_wf.workflows.engines.registration_settings` makes of these.
