@@ -77,19 +77,28 @@ def test_snippet_of_workflows(phantom):
     exec(SNIPPETS[1], namespace)
     graph = generate_expanded_graph(namespace['workflow']._create_flat_graph())
     nodes = {node.name: node for node in graph}
+    crops = {f'crop_{name}' for name in ('t1w', 'gm_map', 'wm_map', 'csf_map')}
+    assert set(nodes) == {'dilate', 'inpaint', 'find', 'fixed_maps', 'register', *crops}
     assert nodes['inpaint'].inputs.in_file == str(phantom / 't1w.nii.gz')
     assert nodes['dilate'].inputs.in_mask == str(phantom / 'tumor_mask.nii.gz')
-    for name in ('crop_t1w', 'find'):
-        mask = 'in_mask' if name == 'crop_t1w' else 'brain_mask'
-        assert getattr(nodes[name].inputs, mask) == str(phantom / 'brain_mask.nii.gz')
+    assert nodes['find'].inputs.brain_mask == str(phantom / 'brain_mask.nii.gz')
+    for crop in crops:
+        assert nodes[crop].inputs.in_mask == str(phantom / 'brain_mask.nii.gz')
     assert nodes['register'].inputs.moving_image.startswith(str(phantom / 'templates'))
-    order = {(source.name, target.name) for source, target in graph.edges}
-    assert order >= {
-        ('dilate', 'inpaint'),
-        ('inpaint', 'find'),
-        ('inpaint', 'crop_t1w'),
+    order = [(source.name, target.name) for source, target in graph.edges]
+    assert sorted(order) == [
+        ('crop_csf_map', 'fixed_maps'),
+        ('crop_gm_map', 'fixed_maps'),
         ('crop_t1w', 'register'),
-    }
+        ('crop_wm_map', 'fixed_maps'),
+        ('dilate', 'inpaint'),
+        ('find', 'crop_csf_map'),
+        ('find', 'crop_gm_map'),
+        ('find', 'crop_wm_map'),
+        ('fixed_maps', 'register'),
+        ('inpaint', 'crop_t1w'),
+        ('inpaint', 'find'),
+    ]
     assert len(list((phantom / 'work').rglob('register/*.h5'))) == 2
 
 

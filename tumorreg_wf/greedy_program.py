@@ -51,10 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     with TemporaryDirectory(dir='.') as folder:
         # greedy takes one string and splits it at blanks: no path of the user's is in it
         folder = os.path.relpath(folder)
-        pairs = {
-            'images': _link_pairs([opts.fixed], [opts.moving], f'{folder}/image'),
-            'maps': _link_pairs(opts.fixed_maps, opts.moving_maps, f'{folder}/map'),
-        }
+        images = _link_pairs([opts.fixed], [opts.moving], f'{folder}/image')
         # 0 would be a seed of the clock
         common = ['-d', '3', '-V', '0', '-threads', str(opts.threads)]
         common += ['-seed', str(opts.seed or 1)]
@@ -66,17 +63,19 @@ def main(argv: list[str] | None = None) -> int:
             f'{folder}/{name}' for name in ('affine.mat', 'warp.nii', 'back.nii')
         )
         if 'affine' in opts.settings:
-            _greedy([*common, *pairs['images'], '-a', opts.settings['affine'], '-o', matrix])
+            _greedy([*common, *images, '-a', opts.settings['affine'], '-o', matrix])
         else:
             np.savetxt(matrix, read_affine(opts.initial))
         affine = np.loadtxt(matrix)
         forth: list[np.ndarray | nb.Nifti1Image] = [affine]
         back: list[np.ndarray | nb.Nifti1Image] = [np.linalg.inv(affine)]
-        for stage, images in (('deformable', 'images'), ('tissues', 'maps')):
-            if stage not in opts.settings:
-                continue
+        deformation = opts.settings.get('deformable')
+        if 'tissues' in opts.settings:
+            deformation = opts.settings['tissues']
+            images = _link_pairs(opts.fixed_maps, opts.moving_maps, f'{folder}/map')
+        if deformation is not None:
             files_out = ['-o', warp, '-oinv', inverse]
-            _greedy([*common, *pairs[images], opts.settings[stage], '-it', matrix, *files_out])
+            _greedy([*common, *images, deformation, '-it', matrix, *files_out])
             forth.insert(0, nb.Nifti1Image.from_filename(warp))
             back.append(nb.Nifti1Image.from_filename(inverse))
         numbers = (step if isinstance(step, np.ndarray) else step.get_fdata() for step in forth)

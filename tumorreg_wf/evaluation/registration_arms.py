@@ -15,13 +15,13 @@ from tumorreg_wf.evaluation.registration_nodes import CorrectAlike, MeasureArms
 from tumorreg_wf.interfaces.images import ConformMask, DilateMask
 from tumorreg_wf.template import Template
 from tumorreg_wf.weights import Weights
-from tumorreg_wf.workflows.base import workflow_name
+from tumorreg_wf.workflows.base import along, workflow_name
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.engines import by_tissues, registration_settings, split_stages
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
-from tumorreg_wf.workflows.registration import MAPS, TARGETS, init_registration_wf
-from tumorreg_wf.workflows.tissues import init_tissues_wf
+from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
+from tumorreg_wf.workflows.tissues import MAPS, init_tissues_wf
 
 #: The arm that knows what no patient shows: the same brain without the tumour.
 ORACLE = 'oracle'
@@ -140,9 +140,7 @@ def init_case_wf(
             node, field = images[kind]
             workflow.connect([
                 (node, tissues_wfs[kind], [(field, 'inputnode.t1w')]),
-                (conform_wf, tissues_wfs[kind], [
-                    ('outputnode.brain_mask', 'inputnode.brain_mask'),
-                ]),
+                (conform_wf, tissues_wfs[kind], along('brain_mask')),
             ])  # fmt: skip
 
     def register(arm: str, stages: dict) -> pe.Workflow:
@@ -162,8 +160,7 @@ def init_case_wf(
         ])  # fmt: skip
         if by_tissues(stages):
             registration_wf.inputs.inputnode.template_maps = list(map(str, template.tissues))
-            maps = [(f'outputnode.{field}', f'inputnode.{field}') for field in MAPS]
-            workflow.connect([(tissues_wfs[_kind(arm)], registration_wf, maps)])
+            workflow.connect([(tissues_wfs[_kind(arm)], registration_wf, along(*MAPS))])
         return registration_wf
 
     affine_wf = register('masked', linear) if shared_affine else None

@@ -9,6 +9,7 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 from tumorreg_wf.interfaces.ants import ApplyTransforms, JacobianDeterminant
 from tumorreg_wf.interfaces.labels import LabelTissues, SegmentTissues, TumorTables
 from tumorreg_wf.template import DEFAULT_ATLAS, DEFAULT_TEMPLATE, Template
+from tumorreg_wf.workflows.tissues import MAPS
 
 OUTPUTS = [
     'dseg',
@@ -89,9 +90,7 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
                 'brain_mask',
                 'tumor_mask',
                 'dilated_mask',
-                'gm_map',
-                'wm_map',
-                'csf_map',
+                *MAPS,
                 'std2anat_xfm',
                 'anat2std_xfm',
                 'notes',
@@ -162,7 +161,7 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
             ('t1w_recovered', 'in_file'), ('dilated_mask', 'in_mask'),
             ('brain_mask', 'brain_mask'),
         ]),
-        (inputnode, merge_own, [('gm_map', 'in1'), ('wm_map', 'in2'), ('csf_map', 'in3')]),
+        (inputnode, merge_own, [(field, f'in{number}') for number, field in enumerate(MAPS, 1)]),
         (merge_own, segment_tissues, [('out', 'tissue_maps')]),
         (segment_tissues, label_tissues, [('out_files', 'in_files')]),
         (merge_tissues, label_atlas_tissues, [('out', 'in_files')]),

@@ -24,10 +24,10 @@ from tumorreg_wf.workflows.engines import by_tissues, registration_settings
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.intensity import init_intensity_wf
 from tumorreg_wf.workflows.outputs import init_derivatives_wf
-from tumorreg_wf.workflows.registration import MAPS, TARGETS, init_registration_wf
+from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 from tumorreg_wf.workflows.reports import init_reportlets_wf
 from tumorreg_wf.workflows.segmentation import init_segmentation_wf
-from tumorreg_wf.workflows.tissues import init_tissues_wf
+from tumorreg_wf.workflows.tissues import MAPS, init_tissues_wf
 
 
 def init_tumorreg_wf(
@@ -129,13 +129,13 @@ def init_anatomy_wf(
     registration_wf.inputs.inputnode.template = str(template.t1w)
     atlas_wf = init_atlas_wf(template=template)
 
-    workflow.connect([(conform_wf, bias_correction_wf, _along('t1w', 'brain_mask'))])
+    workflow.connect([(conform_wf, bias_correction_wf, along('t1w', 'brain_mask'))])
     if has_flair:
         conform_wf.inputs.inputnode.flair = str(anatomy.flair)
         coregistration_wf = init_coregistration_wf(omp_nthreads=threads, random_seed=seed)
         workflow.connect([
-            (conform_wf, coregistration_wf, _along('t1w', 'flair')),
-            (coregistration_wf, bias_correction_wf, _along('flair')),
+            (conform_wf, coregistration_wf, along('t1w', 'flair')),
+            (coregistration_wf, bias_correction_wf, along('flair')),
         ])  # fmt: skip
 
     tumor = pe.Node(niu.IdentityInterface(fields=['mask', 'probseg']), name='tumor')
@@ -157,10 +157,10 @@ def init_anatomy_wf(
         )
         images = ['t1w', 'flair'] if has_flair else ['t1w']
         workflow.connect([
-            (bias_correction_wf, intensity_wf, _along(*images)),
-            (conform_wf, intensity_wf, _along('brain_mask')),
-            (intensity_wf, segmentation_wf, _along(*images)),
-            (conform_wf, segmentation_wf, _along('brain_mask')),
+            (bias_correction_wf, intensity_wf, along(*images)),
+            (conform_wf, intensity_wf, along('brain_mask')),
+            (intensity_wf, segmentation_wf, along(*images)),
+            (conform_wf, segmentation_wf, along('brain_mask')),
             (intensity_wf, notes, [('outputnode.notes', 'in2')]),
             (segmentation_wf, tumor, [
                 ('outputnode.tumor_mask', 'mask'), ('outputnode.tumor_probseg', 'probseg'),
@@ -169,27 +169,27 @@ def init_anatomy_wf(
 
     registered_wf = inpainting_wf if target.recovered else bias_correction_wf
     workflow.connect([
-        (bias_correction_wf, inpainting_wf, _along('t1w')),
-        (conform_wf, inpainting_wf, _along('brain_mask')),
-        (inpainting_wf, tissues_wf, _along('t1w')),
-        (conform_wf, tissues_wf, _along('brain_mask')),
-        (tissues_wf, atlas_wf, _along(*MAPS)),
+        (bias_correction_wf, inpainting_wf, along('t1w')),
+        (conform_wf, inpainting_wf, along('brain_mask')),
+        (inpainting_wf, tissues_wf, along('t1w')),
+        (conform_wf, tissues_wf, along('brain_mask')),
+        (tissues_wf, atlas_wf, along(*MAPS)),
         (tumor, inpainting_wf, [('mask', 'inputnode.tumor_mask')]),
-        (registered_wf, registration_wf, _along('t1w')),
-        (conform_wf, registration_wf, _along('brain_mask')),
-        (registration_wf, atlas_wf, _along('std2anat_xfm', 'anat2std_xfm')),
-        (bias_correction_wf, atlas_wf, _along('t1w')),
+        (registered_wf, registration_wf, along('t1w')),
+        (conform_wf, registration_wf, along('brain_mask')),
+        (registration_wf, atlas_wf, along('std2anat_xfm', 'anat2std_xfm')),
+        (bias_correction_wf, atlas_wf, along('t1w')),
         (inpainting_wf, atlas_wf, [
             ('outputnode.t1w', 'inputnode.t1w_recovered'),
             ('outputnode.dilated_mask', 'inputnode.dilated_mask'),
         ]),
-        (conform_wf, atlas_wf, _along('brain_mask')),
+        (conform_wf, atlas_wf, along('brain_mask')),
         (conform_wf, notes, [('outputnode.notes', 'in1')]),
         (notes, atlas_wf, [('out', 'inputnode.notes')]),
         (tumor, atlas_wf, [('mask', 'inputnode.tumor_mask')]),
     ])  # fmt: skip
     if target.masked:
-        workflow.connect([(inpainting_wf, registration_wf, _along('dilated_mask'))])
+        workflow.connect([(inpainting_wf, registration_wf, along('dilated_mask'))])
     if by_tissues(stages):
         registration_wf.inputs.inputnode.template_maps = list(map(str, template.tissues))
         registered_maps_wf = tissues_wf
@@ -202,10 +202,10 @@ def init_anatomy_wf(
             )
             registered_maps_wf.__desc__ = ''
             workflow.connect([
-                (bias_correction_wf, registered_maps_wf, _along('t1w')),
-                (conform_wf, registered_maps_wf, _along('brain_mask')),
+                (bias_correction_wf, registered_maps_wf, along('t1w')),
+                (conform_wf, registered_maps_wf, along('brain_mask')),
             ])  # fmt: skip
-        workflow.connect([(registered_maps_wf, registration_wf, _along(*MAPS))])
+        workflow.connect([(registered_maps_wf, registration_wf, along(*MAPS))])
 
     quality = pe.Node(MeasureQuality(), name='quality', mem_gb=1.5)
     workflow.connect([
@@ -267,7 +267,7 @@ def init_anatomy_wf(
     return workflow
 
 
-def _along(*fields: str) -> list[tuple[str, str]]:
+def along(*fields: str) -> list[tuple[str, str]]:
     """Connections of one stage to the next that keep the field's name.
 
     A new list each time: Nipype empties the lists it is given when it flattens the graph.

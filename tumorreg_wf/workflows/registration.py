@@ -16,6 +16,7 @@ from tumorreg_wf.workflows.engines import (
     registration_node,
     registration_settings,
 )
+from tumorreg_wf.workflows.tissues import MAPS
 
 
 class Target(NamedTuple):
@@ -38,10 +39,6 @@ TARGETS = {
     'original': Target(recovered=False, masked=False),
     'masked': Target(recovered=False, masked=True),
 }
-
-
-#: Fields of the maps of tissues, in the order of a template's.
-MAPS = ('gm_map', 'wm_map', 'csf_map')
 
 
 def init_registration_wf(

@@ -12,6 +12,9 @@ from tumorreg_wf.interfaces.torch import FindTissues
 from tumorreg_wf.weights import Weights, find_weights
 from tumorreg_wf.workflows.networks import network_node
 
+#: Fields of the maps, in the order of a template's.
+MAPS = ('gm_map', 'wm_map', 'csf_map')
+
 
 def init_tissues_wf(
     *,
@@ -50,9 +53,7 @@ def init_tissues_wf(
         f'{weights.name}, sha256 {weights.sha256[:12]}). '
     )
     inputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'brain_mask']), name='inputnode')
-    outputnode = pe.Node(
-        niu.IdentityInterface(fields=['gm_map', 'wm_map', 'csf_map']), name='outputnode'
-    )
+    outputnode = pe.Node(niu.IdentityInterface(fields=list(MAPS)), name='outputnode')
     find = network_node(
         FindTissues, weights, device=device, omp_nthreads=omp_nthreads, name='find'
     )
