@@ -138,8 +138,9 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
             task = segmentation_task(network, recipe, cohort, device)
     every = opts.validate_every or max(1, recipe.steps // VALIDATIONS)
     workers = opts.workers
-    if workers is None:
-        workers = 0 if device == 'cpu' else min(MOST_WORKERS, cores())
+    if workers is None:  # heads are drawn on the CPU, while a GPU would wait
+        drawn_aside = device != 'cpu' and opts.task in FROM_LABEL_MAPS
+        workers = min(MOST_WORKERS, cores()) if drawn_aside else 0
     settings = {
         **asdict(recipe),
         'random_seed': opts.random_seed,

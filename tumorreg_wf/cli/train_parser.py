@@ -141,8 +141,8 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     running.add_argument(
         '--workers', type=_from_0, metavar='N',
-        help='threads that prepare batches ahead (default: 0 on a CPU, one per core and '
-        f'{MOST_WORKERS} at most for a GPU)',
+        help='threads that prepare batches ahead (default: 0; for heads and tissues on a GPU one '
+        f'per core and {MOST_WORKERS} at most)',
     )  # fmt: skip
     return parser
 

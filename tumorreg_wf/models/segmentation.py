@@ -115,8 +115,9 @@ def _find_in_slices(
 ) -> np.ndarray:
     """Logits (X, Y, Z) of images (2, X, Y, Z): every axial slice in :data:`VIEWS`."""
     offsets = np.rint(np.array(network.offsets) / spacing).astype(int)
-    slabs = np.stack([neighbours(volume, k, offsets) for k in range(volume.shape[-1])])
-    stacked = torch.from_numpy(slabs.reshape(len(slabs), -1, *volume.shape[1:3]))
+    source = torch.from_numpy(volume)
+    slabs = torch.stack([neighbours(source, k, offsets) for k in range(volume.shape[-1])])
+    stacked = slabs.flatten(1, 2)
     views = torch.stack([_run_view(network, stacked, *view, device) for view in VIEWS])
     return np.moveaxis(views.mean(0)[:, 0].numpy(), 0, -1)
 
@@ -140,15 +141,15 @@ def _find_in_volume(
     return found + NOWHERE
 
 
-def neighbours(volume: np.ndarray, k: int, offsets: np.ndarray) -> np.ndarray:
+def neighbours(volume: torch.Tensor, k: int, offsets: np.ndarray) -> torch.Tensor:
     """Slices (..., K, X, Y) at some offsets from the k-th of a volume (..., X, Y, Z).
 
     Beyond the volume they are 0.
     """
     wanted = k + np.asarray(offsets)
     count = volume.shape[-1]
-    slab = np.moveaxis(volume[..., np.clip(wanted, 0, count - 1)], -1, -3).copy()
-    slab[..., (wanted < 0) | (wanted >= count), :, :] = 0
+    slab = volume[..., np.clip(wanted, 0, count - 1).tolist()].movedim(-1, -3)
+    slab[..., ((wanted < 0) | (wanted >= count)).nonzero()[0].tolist(), :, :] = 0
     return slab
 
 

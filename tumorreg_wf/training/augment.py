@@ -13,7 +13,7 @@ from tumorreg_wf.symmetry import from_corner
 
 
 def random_affine(
-    stack: np.ndarray,
+    stack: np.ndarray | Tensor,
     centre: np.ndarray | None,
     size: Sequence[int],
     rng: np.random.Generator,
@@ -23,7 +23,7 @@ def random_affine(
 
     Parameters
     ----------
-    stack : (C, X, Y).
+    stack : (C, X, Y), on any device.
     centre : pixel that comes to lie at the middle of the result; None for the stack's middle.
     size : height and width of the result.
     turn : largest rotation, degrees.
@@ -45,13 +45,7 @@ def random_affine(
     halves = np.array([height, width]) / 2
     theta = matrix * (np.array(size) / 2)[None] / halves[:, None]
     theta = np.column_stack([theta, shift / halves])[::-1][:, [1, 0, 2]]
-    grid = F.affine_grid(
-        torch.from_numpy(np.ascontiguousarray(theta, np.float32))[None],
-        [1, 1, *size],
-        align_corners=False,
-    )
-    source = torch.from_numpy(stack.astype(np.float32))[None]
-    return F.grid_sample(source, grid, align_corners=False)[0]
+    return _read(torch.as_tensor(stack).float(), theta, size)
 
 
 def random_matrix(
@@ -89,11 +83,14 @@ def random_matrix(
     return matrix @ from_corner(size)
 
 
-def sample(volumes: list[np.ndarray], matrix: np.ndarray, size: Sequence[int]) -> Tensor:
+def sample(
+    volumes: Sequence[np.ndarray | Tensor], matrix: np.ndarray, size: Sequence[int]
+) -> Tensor:
     """Read volumes (X, Y, Z) at the voxels of a grid, linearly; 0 beyond them.
 
     Parameters
     ----------
+    volumes : of any type, on any device.
     matrix : (4, 4), maps voxels of the grid to voxels of the volumes.
 
     Returns
@@ -107,20 +104,14 @@ def sample(volumes: list[np.ndarray], matrix: np.ndarray, size: Sequence[int]) -
     low = np.clip(np.floor(reached.min(1)).astype(int), 0, shape - 1)
     high = np.clip(np.ceil(reached.max(1)).astype(int) + 1, low + 1, shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    part = torch.from_numpy(np.stack([volume[box].astype(np.float32) for volume in volumes]))
+    part = torch.stack([torch.as_tensor(volume[box]).float() for volume in volumes])
     # grid_sample counts from -1 to 1 between the outer faces, last axis first
     to_unit = np.diag([*(2 / (high - low)), 1.0])
     to_unit[:3, 3] = (1 - 2 * low) / (high - low) - 1
     from_unit = np.diag([*(np.array(size) / 2), 1.0])
     from_unit[:3, 3] = (np.array(size) - 1) / 2
     theta = (to_unit @ matrix @ from_unit)[:3]
-    theta = theta[::-1][:, [2, 1, 0, 3]]
-    grid = F.affine_grid(
-        torch.from_numpy(np.ascontiguousarray(theta, np.float32))[None],
-        [1, 1, *size],
-        align_corners=False,
-    )
-    return F.grid_sample(part[None], grid, align_corners=False)[0]
+    return _read(part, theta[::-1][:, [2, 1, 0, 3]], size)
 
 
 def augment(channel: Tensor, brain: Tensor, rng: np.random.Generator) -> Tensor:
@@ -134,6 +125,7 @@ def augment(channel: Tensor, brain: Tensor, rng: np.random.Generator) -> Tensor:
     gamma = np.exp(rng.uniform(-0.35, 0.35))
     channel = (torch.sigmoid(channel) ** gamma).logit(1e-4)
     shading = torch.from_numpy(rng.normal(0, 0.25, (1, 1, 3, 3, 3)).astype(np.float32))
+    shading = shading.to(channel.device)
     channel = channel * float(rng.uniform(0.75, 1.3)) + float(rng.uniform(-0.3, 0.3))
     channel = channel + _resize(shading, tuple(channel.shape))[0, 0]
     if rng.random() < 0.25:  # thick slices along one axis
@@ -147,7 +139,8 @@ def augment(channel: Tensor, brain: Tensor, rng: np.random.Generator) -> Tensor:
         padding = [length // 2 for length in window]
         channel = F.avg_pool3d(channel[None, None], window, stride=1, padding=padding)[0, 0]
     if rng.random() < 0.4:
-        noise = torch.from_numpy(rng.standard_normal(channel.shape, np.float32))
+        source = torch.Generator(channel.device).manual_seed(int(rng.integers(2**63)))
+        noise = torch.randn(channel.shape, generator=source, device=channel.device)
         channel = channel + float(rng.uniform(0, 0.3)) * noise
     return channel * brain
 
@@ -181,6 +174,13 @@ def graft(channel: Tensor, donor: Tensor, tumor: Tensor, brain: Tensor) -> Tenso
     """
     soft = F.avg_pool2d(tumor[:, None], 3, stride=1, padding=1)[:, 0] * brain
     return channel + soft * (donor - channel)
+
+
+def _read(source: Tensor, theta: np.ndarray, size: Sequence[int]) -> Tensor:
+    """Channels (C, ...) at the voxels of a grid, by a matrix as ``affine_grid`` wants it."""
+    matrix = torch.from_numpy(np.ascontiguousarray(theta, np.float32)).to(source.device)
+    grid = F.affine_grid(matrix[None], [1, 1, *size], align_corners=False)
+    return F.grid_sample(source[None], grid, align_corners=False)[0]
 
 
 def _resize(volume: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.models.segmentation import neighbours
-from tumorreg_wf.shapes import deep_voxels, place_shape
+from tumorreg_wf.shapes import deep_voxels
 from tumorreg_wf.symmetry import fit_mirror, upright
 from tumorreg_wf.training.augment import (
     augment,
@@ -38,13 +38,10 @@ GRAFTED = 0.35
 #: How often a whole brain's mid-sagittal plane is where it should be, or nearly.
 WELL_CENTRED = 0.75
 
-#: Holes in slices have at least this many pixels.
-SMALLEST_HOLE = 50
+#: Holes show at least this much normal tissue, in slices mm^2 and in cubes mm^3.
+SMALLEST_AREA, SMALLEST_VOLUME = 50.0, 200.0
 
-#: Holes in cubes show at least this much normal tissue, mm^3.
-SMALLEST_HOLE_VOLUME = 200.0
-
-#: Size of holes in cubes relative to the tumours that lend their shapes.
+#: Size of holes relative to the tumours that lend their shapes.
 HOLE_SCALES = (0.35, 1.15)
 
 
@@ -69,32 +66,53 @@ class SegmentationBatches(Batches):
     groups : lists of cases, and how often a view is drawn from each.
     size : of a view, pixels or voxels.
     batch : views in a batch.
+    device : torch device that holds the images and draws.
     """
 
     def __init__(
-        self, groups: list[tuple[list[Case], float]], *, size: tuple[int, ...], batch: int
+        self,
+        groups: list[tuple[list[Case], float]],
+        *,
+        size: tuple[int, ...],
+        batch: int,
+        device: str = 'cpu',
     ) -> None:
         self.groups = [cases for cases, share in groups if cases and share]
         shares = np.array([share for cases, share in groups if cases and share])
         self.shares = shares / shares.sum()
         self.cases = [case for cases in self.groups for case in cases]
         self.donors = [case for case in self.cases if case.tumor.any()]
+        self.volumes = {
+            id(case): [
+                None if array is None else torch.from_numpy(array).to(device)
+                for array in (case.t1w, case.flair, case.tumor)
+            ]
+            for case in self.cases
+        }
         self.size, self.batch = size, batch
 
     def _view(
-        self, case: Case, volumes: list[np.ndarray], rng: np.random.Generator, at_tumor: float
+        self, case: Case, channels: int, rng: np.random.Generator, at_tumor: float
     ) -> list[Tensor]:
-        """Volumes (K, H, W) of images and tumour, all in one random view.
+        """Volumes (K, H, W) of the T1w, or of both images, and of the tumour, in a random view.
 
         ``at_tumor`` is how often a view of a part of the brain shows the tumour.
         """
+        t1w, flair, tumor = self.volumes[id(case)]
+        return self._turn(
+            case, [t1w, flair, tumor] if channels == 2 else [t1w, tumor], rng, at_tumor
+        )
+
+    def _turn(
+        self, case: Case, volumes: list[Tensor], rng: np.random.Generator, at_tumor: float
+    ) -> list[Tensor]:
+        """Volumes (X, Y, Z) in one random view."""
         raise NotImplementedError
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         cases = self.groups[rng.choice(len(self.groups), p=self.shares)]
         case = cases[rng.integers(len(cases))]
-        volumes = [case.t1w] if case.flair is None else [case.t1w, case.flair]
-        *views, tumor = self._view(case, volumes, rng, at_tumor=0.7)
+        *views, tumor = self._view(case, 1 if case.flair is None else 2, rng, at_tumor=0.7)
         if self.donors and rng.random() < GRAFTED:
             views, tumor = self._graft(views, tumor, rng)
         channels = range(len(views))
@@ -102,7 +120,7 @@ class SegmentationBatches(Batches):
             seen = rng.choice(3, p=[WITHOUT_FLAIR, WITHOUT_T1W, 1 - WITHOUT_FLAIR - WITHOUT_T1W])
             channels = (range(1), range(1, 2), range(2))[seen]
         faded = channels[rng.integers(len(channels))] if rng.random() < FADED else None
-        image = torch.zeros(2, *tumor.shape)
+        image = torch.zeros(2, *tumor.shape, device=tumor.device)
         for channel in channels:
             view = views[channel]
             brain = view != 0
@@ -116,10 +134,9 @@ class SegmentationBatches(Batches):
     ) -> tuple[list[Tensor], Tensor]:
         """Add a tumour of another patient who has all the images."""
         donor = self.donors[rng.integers(len(self.donors))]
-        volumes = [one for one in (donor.t1w, donor.flair)[: len(views)] if one is not None]
-        if len(volumes) < len(views):
+        if len(views) == 2 and donor.flair is None:
             return views, tumor
-        *lent, other = self._view(donor, volumes, rng, at_tumor=1)
+        *lent, other = self._view(donor, len(views), rng, at_tumor=1)
         brain = (views[0] != 0) & (lent[0] != 0)
         views = [graft(view, one, other, brain) for view, one in zip(views, lent, strict=True)]
         return views, torch.maximum(tumor, other * brain)
@@ -136,18 +153,18 @@ class SegmentationSlabs(SegmentationBatches):
     offsets : where the K slices seen lie from the one marked, voxels; 0 is among them.
     """
 
-    def __init__(self, groups, *, offsets: Sequence[int], size: tuple[int, int], batch: int):
-        super().__init__(groups, size=size, batch=batch)
+    def __init__(self, groups, *, offsets: Sequence[int], **settings) -> None:
+        super().__init__(groups, **settings)
         self.offsets = np.array(offsets)
 
-    def _view(
-        self, case: Case, volumes: list[np.ndarray], rng: np.random.Generator, at_tumor: float
+    def _turn(
+        self, case: Case, volumes: list[Tensor], rng: np.random.Generator, at_tumor: float
     ) -> list[Tensor]:
         wanted = case.tumor if rng.random() < at_tumor and case.tumor.any() else case.brain
         slices = np.flatnonzero(wanted.any(axis=(0, 1)))
         k = slices[rng.integers(len(slices))]
-        slabs = [neighbours(volume, k, self.offsets) for volume in (*volumes, case.tumor)]
-        stack = random_affine(np.concatenate(slabs), None, self.size, rng)
+        slabs = [neighbours(volume, k, self.offsets).float() for volume in volumes]
+        stack = random_affine(torch.cat(slabs), None, self.size, rng)
         return list(stack.split(len(self.offsets)))
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
@@ -162,21 +179,21 @@ class SegmentationVolumes(SegmentationBatches):
     :class:`tumorreg_wf.models.unet3d.MirrorUNet`.
     """
 
-    def __init__(self, groups, *, size: tuple[int, ...], batch: int):
-        super().__init__(groups, size=size, batch=batch)
+    def __init__(self, groups, **settings) -> None:
+        super().__init__(groups, **settings)
         self.upright = {
             id(case): upright(case.t1w.astype(np.float32), case.brain) for case in self.cases
         }
 
-    def _view(
-        self, case: Case, volumes: list[np.ndarray], rng: np.random.Generator, at_tumor: float
+    def _turn(
+        self, case: Case, volumes: list[Tensor], rng: np.random.Generator, at_tumor: float
     ) -> list[Tensor]:
         # as well as the plane is found in most, or badly
         off = 1 if rng.random() < WELL_CENTRED else 3
         turned = random_matrix(
             np.zeros(3), self.size, rng, jitter=(1.5 * off, 4, 4), turn=(12, 4 * off, 4 * off)
         )
-        return list(sample([*volumes, case.tumor], self.upright[id(case)] @ turned, self.size))
+        return list(sample(volumes, self.upright[id(case)] @ turned, self.size))
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         image, tumor = super()._draw(rng)
@@ -191,9 +208,13 @@ class InpaintingBatches(Batches):
     cases : brains; of a patient only what is normal is learnt from.
     shapes : tumour label volumes of other patients.
     spacing : voxel edge, mm; the holes are the shapes dilated by 3 mm, as in use.
-    size : height and width of a slice, or edge of a cube, voxels.
+    size : height and width of a slice, or edges of a cube, voxels.
     batch : slices or cubes in a batch.
+    device : torch device that holds the images and draws.
     """
+
+    #: Least size of what a hole shows, voxels.
+    smallest: float
 
     def __init__(
         self,
@@ -201,22 +222,52 @@ class InpaintingBatches(Batches):
         shapes: list[np.ndarray],
         *,
         spacing: float,
-        size,
+        size: Sequence[int],
         batch: int,
+        device: str = 'cpu',
     ) -> None:
         margin = int(np.ceil(3 / spacing)) + 1
         edges = np.full(3, spacing)
         grown = (dilate_mask(np.pad(shape > 0, margin), edges, 3.0) for shape in shapes)
-        self.shapes = [shape for shape in grown if self._is_large(shape, spacing)]
+        least = 2 * SMALLEST_VOLUME / spacing**3
+        self.shapes = [shape for shape in grown if shape.sum() >= least]
         if not self.shapes:
             raise TumorregError('None of the tumour shapes is large enough to make holes of.')
         self.tumors = [dilate_mask(case.tumor, edges, 5.0) for case in cases]
         self.centres = [deep_voxels(case.brain) for case in cases]
+        self.volumes = [
+            [torch.from_numpy(array).to(device) for array in (case.t1w, tumor, case.brain)]
+            for case, tumor in zip(cases, self.tumors, strict=True)
+        ]
+        self.holes = [torch.from_numpy(shape).to(device) for shape in self.shapes]
         self.cases, self.size, self.batch = cases, size, batch
 
-    def _is_large(self, shape: np.ndarray, spacing: float) -> bool:
-        """Whether holes can be made of a shape."""
-        raise NotImplementedError
+    def _scene(
+        self, size: Sequence[int], rng: np.random.Generator
+    ) -> tuple[int, np.ndarray, Tensor, Tensor, Tensor, Tensor]:
+        """A random view of a brain (its number, and where the view lies) with a hole.
+
+        T1w, and whether hole, tumour and brain; each of the size given.
+        """
+        while True:  # holes that fall on a tumour, or out of the brain, teach nothing
+            number = int(rng.integers(len(self.cases)))
+            centres = self.centres[number]
+            matrix = self._turned(size, rng)
+            matrix[:3, 3] += centres[rng.integers(len(centres))]
+            t1w, tumor, brain = sample(self.volumes[number], matrix, size)
+            tumor, brain = tumor > 0.01, brain >= 0.5
+            shape = self.holes[rng.integers(len(self.holes))]
+            scale = np.exp(rng.uniform(*np.log(HOLE_SCALES)))
+            placed = random_matrix(
+                np.array(shape.shape) / 2, size, rng, jitter=8, turn=45, scale=1 / scale
+            )
+            hole = sample([shape], placed, size)[0] >= 0.5
+            if (hole & brain & ~tumor).sum() >= self.smallest:
+                return number, matrix, t1w, hole, tumor, brain
+
+    def _turned(self, size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        """Map (4, 4) from the voxels of a view to those about the middle of a brain."""
+        return random_matrix(np.zeros(3), size, rng, jitter=4)
 
 
 class InpaintingSlices(InpaintingBatches):
@@ -226,30 +277,20 @@ class InpaintingSlices(InpaintingBatches):
     :func:`tumorreg_wf.training.losses.inpainting_loss`.
     """
 
-    def _is_large(self, shape: np.ndarray, spacing: float) -> bool:
-        return max(_areas(shape, axis).max() for axis in range(3)) >= SMALLEST_HOLE
+    def __init__(self, cases: list[Case], shapes: list[np.ndarray], **settings) -> None:
+        super().__init__(cases, shapes, **settings)
+        self.smallest = SMALLEST_AREA / settings['spacing'] ** 2
+
+    def _turned(self, size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+        axial = super()._turned(size, rng)
+        return axial[[*rng.permutation(3), 3]]  # or coronal, or sagittal
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        number = rng.integers(len(self.cases))
-        case, tumor = self.cases[number], self.tumors[number]
-        normal, hole, holed = case.brain & ~tumor, None, np.zeros(0)
-        while not len(holed):  # shapes that fall on a tumour leave nothing to learn
-            shape = self.shapes[rng.integers(len(self.shapes))].transpose(rng.permutation(3))
-            hole = place_shape(shape, case.brain, self.centres[number], rng)
-            axis = int(rng.integers(3))
-            holed = np.flatnonzero(_areas(hole & normal, axis) >= SMALLEST_HOLE)
-        k = int(holed[rng.integers(len(holed))])
-        stack = np.stack(
-            [volume.take(k, axis=axis) for volume in (case.t1w, hole | tumor, tumor, case.brain)]
-        )
-        inside = np.argwhere((hole & normal).take(k, axis=axis))
-        centre = inside[rng.integers(len(inside))]
-        truth, hidden, diseased, brain = random_affine(stack, centre, self.size, rng)
-        # partial voxels of the rim are left as they are
-        brain = brain >= 0.5
-        truth = (truth * brain * float(rng.uniform(0.9, 1.1)))[None]
-        known = (hidden <= 0.01) | ~brain
-        return truth, known[None].float(), truth, (diseased <= 0.01)[None].float()
+        _, _, *scene = self._scene((*self.size, 1), rng)
+        t1w, hole, tumor, brain = (part[..., 0] for part in scene)
+        truth = (t1w * brain * float(rng.uniform(0.9, 1.1)))[None]
+        known = ~((hole | tumor) & brain)
+        return truth, known[None].float(), truth, (~tumor)[None].float()
 
 
 class InpaintingCubes(InpaintingBatches):
@@ -262,52 +303,27 @@ class InpaintingCubes(InpaintingBatches):
 
     def __init__(self, cases: list[Case], shapes: list[np.ndarray], **settings) -> None:
         super().__init__(cases, shapes, **settings)
-        self.smallest = SMALLEST_HOLE_VOLUME / settings['spacing'] ** 3
+        self.smallest = SMALLEST_VOLUME / settings['spacing'] ** 3
         self.mirrors = [
             fit_mirror(case.t1w.astype(np.float32), case.brain & ~tumor)
             for case, tumor in zip(cases, self.tumors, strict=True)
         ]
 
-    def _is_large(self, shape: np.ndarray, spacing: float) -> bool:
-        return shape.sum() >= 2 * SMALLEST_HOLE_VOLUME / spacing**3
-
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
-        while True:  # holes that fall on a tumour, or out of the brain, teach nothing
-            number = rng.integers(len(self.cases))
-            case, tumor = self.cases[number], self.tumors[number]
-            centres = self.centres[number]
-            matrix = random_matrix(centres[rng.integers(len(centres))], self.size, rng, jitter=4)
-            t1w, diseased, brain = sample([case.t1w, tumor, case.brain], matrix, self.size)
-            diseased, brain = diseased > 0.01, brain >= 0.5
-            hole = self._hole(rng)
-            if (hole & brain & ~diseased).sum() >= self.smallest:
-                break
+        number, matrix, t1w, hole, tumor, brain = self._scene(self.size, rng)
         mirrored = self.mirrors[number] @ matrix
-        other, diseased_there = sample([case.t1w, tumor], mirrored, self.size)
-        (hole_there,) = sample([hole.numpy()], np.linalg.inv(matrix) @ mirrored, self.size)
+        other, tumor_there = sample(self.volumes[number][:2], mirrored, self.size)
+        (hole_there,) = sample([hole], np.linalg.inv(matrix) @ mirrored, self.size)
         gain = float(rng.uniform(0.85, 1.15))
         offset = float(rng.uniform(-0.2, 0.2))
         truth = (t1w * gain + offset) * brain
         # beyond the brain's own voxels there is nothing to see on the other side either
         other = torch.where(other != 0, other * gain + offset, 0)
-        known = ~((hole | diseased) & brain)
-        known_there = ~((hole_there > 0.01) | (diseased_there > 0.01))
+        known = ~((hole | tumor) & brain)
+        known_there = ~((hole_there > 0.01) | (tumor_there > 0.01))
         return (
             torch.stack([truth, other]),
             torch.stack([known, known_there]).float(),
             truth[None],
-            (~diseased & brain)[None].float(),
+            (~tumor & brain)[None].float(),
         )
-
-    def _hole(self, rng: np.random.Generator) -> Tensor:
-        shape = self.shapes[rng.integers(len(self.shapes))]
-        scale = np.exp(rng.uniform(*np.log(HOLE_SCALES)))
-        matrix = random_matrix(
-            np.array(shape.shape) / 2, self.size, rng, jitter=8, turn=45, scale=1 / scale
-        )
-        return sample([shape], matrix, self.size)[0] >= 0.5
-
-
-def _areas(mask: np.ndarray, axis: int) -> np.ndarray:
-    """Pixels of a mask in each slice across an axis."""
-    return mask.sum(axis=tuple({0, 1, 2} - {axis}))

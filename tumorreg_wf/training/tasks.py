@@ -79,13 +79,14 @@ def segmentation_task(network: nn.Module, recipe: Recipe, cohort: Cohort, device
     batches: SegmentationBatches
     if network.dimensions == 3:
         size = network.size(cohort.spacing)
-        batches = SegmentationVolumes(groups, size=size, batch=recipe.batch)
+        batches = SegmentationVolumes(groups, size=size, batch=recipe.batch, device=device)
     else:
         batches = SegmentationSlabs(
             groups,
             offsets=[round(offset / cohort.spacing) for offset in network.offsets],
             size=_slice_size('segmentation', cohort.spacing),
             batch=recipe.batch,
+            device=device,
         )
 
     def loss(forward, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
@@ -111,21 +112,16 @@ def inpainting_task(
 
     The peak is the range of grey values in the brain, :data:`PERCENTILES`.
     """
-    brains, spacing = cohort.patients + cohort.healthy, cohort.spacing
-    batches: InpaintingCubes | InpaintingSlices
-    volumes = network.dimensions == 3
-    if volumes:
-        batches = InpaintingCubes(
-            brains, cohort.shapes, spacing=spacing, size=(CUBE,) * 3, batch=recipe.batch
-        )
-    else:
-        batches = InpaintingSlices(
-            brains,
-            cohort.shapes,
-            spacing=spacing,
-            size=_slice_size('inpainting', spacing),
-            batch=recipe.batch,
-        )
+    spacing, volumes = cohort.spacing, network.dimensions == 3
+    make = InpaintingCubes if volumes else InpaintingSlices
+    batches = make(
+        cohort.patients + cohort.healthy,
+        cohort.shapes,
+        spacing=spacing,
+        size=(CUBE,) * 3 if volumes else _slice_size('inpainting', spacing),
+        batch=recipe.batch,
+        device=device,
+    )
 
     def loss(forward, images: Tensor, masks: Tensor, truth: Tensor, valid: Tensor):
         output = forward(images, masks)
