@@ -62,6 +62,7 @@ def test_a_name_of_packaged_weights_is_no_path(tmp_path, monkeypatch, file):
 def test_the_default_is_taken_where_none_is_named():
     assert find_weights('segmentation') == find_weights('segmentation', 'default')
     assert find_weights('segmentation', 'paper').architecture == 'UNet'
+    assert find_weights('inpainting', 'paper').architecture == 'PConvNet'
 
 
 @pytest.mark.parametrize('task', REGISTRY)

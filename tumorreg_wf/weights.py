@@ -52,9 +52,9 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
     Parameters
     ----------
     task : ``'brain'``, ``'segmentation'``, ``'inpainting'`` or ``'tissues'``.
-    source : name of packaged weights, ``'default'`` (also None) or, for segmentation,
-        ``'paper'``, those of the original method; or a safetensors file, or a folder that holds
-        one, as ``tumorreg-train`` writes it.
+    source : name of packaged weights, ``'default'`` (also None) or, for segmentation and
+        inpainting, ``'paper'``, those of the original method; or a safetensors file, or a folder
+        that holds one, as ``tumorreg-train`` writes it.
 
     Raises
     ------

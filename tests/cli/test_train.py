@@ -226,7 +226,9 @@ def test_defaults(task, patients, tmp_path, monkeypatch):
     argv = [task, str(patients), '--out', str(tmp_path), '--device', 'cpu', '--spacing', '3']
     assert main([*argv, *'--width 2 --batch 2 --steps 1'.split()]) == 0
     weights = find_weights(task, tmp_path)
-    assert weights.architecture == {'segmentation': 'SlabUNet', 'inpainting': 'PConvUNet3D'}[task]
+    assert (
+        weights.architecture == {'segmentation': 'MirrorUNet', 'inpainting': 'PConvUNet3D'}[task]
+    )
 
 
 def test_inpainting(trained, patients, healthy, shapes, tmp_path):
@@ -330,7 +332,7 @@ def test_it_starts_from_weights(trained, patients, tmp_path):
         (['--start-from', 'nowhere'], 'nowhere: no such weights file'),
         (['--start-from', 'TRAINED', '--spacing', 2], 'Choose --spacing 3'),
         (['--healthy', 'PATIENTS'], 'sub-1, sub-2, sub-3: in '),
-        (['--architecture', 'PConvNet'], 'PConvNet: segmentation takes SlabUNet'),
+        (['--architecture', 'PConvNet'], 'PConvNet: segmentation takes MirrorUNet'),
         (['--exclude', '1', '2', '3'], 'no patients with reference labels'),
         (['--validate', '1', '2', '3'], 'no patients with reference labels'),
         (['--exclude', '1', '4'], '--exclude 4: no such participant or label map in '),

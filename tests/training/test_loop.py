@@ -129,19 +129,30 @@ def rates(monkeypatch):
     """Learning rates of the steps done."""
     rates = []
 
-    class Adam(torch.optim.Adam):
+    class Adam(torch.optim.AdamW):
         def step(self, *args):
             rates.append(self.param_groups[0]['lr'])
             return super().step(*args)
 
-    monkeypatch.setattr(torch.optim, 'Adam', Adam)
+    monkeypatch.setattr(torch.optim, 'AdamW', Adam)
     return rates
 
 
-def test_learning_rate_falls_along_a_half_cosine(tmp_path, rates):
+def test_learning_rate_rises_and_falls_along_a_half_cosine(tmp_path, rates):
     run(tmp_path, make_network())
     expected = 0.5 * (1 + np.cos(np.pi * np.arange(40) / 40)) + 0.01
+    expected[:4] *= [0.25, 0.5, 0.75, 1]
     np.testing.assert_allclose(rates, 1e-2 * expected)
+
+
+def test_weights_decay(tmp_path):
+    """Where the loss does not ask for any: the bias of nothing."""
+    sizes = []
+    for name, decay in (('a', 0.0), ('b', 0.5)):
+        (tmp_path / name).mkdir()
+        network = run(tmp_path / name, make_network(), weight_decay=decay)
+        sizes.append(sum(float(values.detach().square().sum()) for values in network.parameters()))
+    assert sizes[1] < sizes[0]
 
 
 def test_fine_tuning_is_the_last_third(tmp_path, rates):

@@ -58,7 +58,7 @@ class Constant(nn.Module):
 class TestRecipes:
     def test_the_default_needs_no_words(self):
         recipe = choose_recipe('segmentation', None, architecture=None, width=None)
-        assert (recipe.architecture, recipe.width, recipe.batch) == ('SlabUNet', 24, 16)
+        assert (recipe.architecture, recipe.width, recipe.batch) == ('MirrorUNet', 24, 8)
         assert recipe.fine_tuning_rate is None
         assert choose_recipe('inpainting', None).architecture == 'PConvUNet3D'
 
@@ -74,7 +74,7 @@ class TestRecipes:
         assert (recipe.batch, recipe.steps, recipe.learning_rate) == (3, 0, 2e-4)
 
     def test_a_network_for_something_else(self):
-        with pytest.raises(TumorregError, match='segmentation takes SlabUNet or UNet'):
+        with pytest.raises(TumorregError, match='segmentation takes MirrorUNet or SlabUNet'):
             choose_recipe('segmentation', None, architecture='PConvNet')
 
 

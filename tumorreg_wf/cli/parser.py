@@ -109,8 +109,8 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--inpainting-weights', type=Path, metavar='PATH',
-        help='weights of the inpainting network: a file or folder written by tumorreg-train '
-        '(default: the packaged ones)',
+        help="weights of the inpainting network: 'paper' for those of the original method, or a "
+        'file or folder written by tumorreg-train (default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
         '--tissue-weights', type=Path, metavar='PATH',

@@ -159,6 +159,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         steps=recipe.steps,
         learning_rate=recipe.learning_rate,
         fine_tuning_rate=recipe.fine_tuning_rate,
+        weight_decay=recipe.weight_decay,
         out_dir=opts.out,
         seed=opts.random_seed,
         device=device,

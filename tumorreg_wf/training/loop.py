@@ -22,6 +22,12 @@ from tumorreg_wf.training.logs import Logs
 #: A larger norm is no gradient's: convolutions in bfloat16 on a CPU now and then return garbage.
 LARGEST_GRADIENT = 1e3
 
+#: Gradients are cut to this norm.
+GRADIENT_NORM = 5.0
+
+#: The learning rate rises over the first steps, this part of all and so many at most.
+WARM_UP = (0.1, 100)
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -66,6 +72,7 @@ def train(
     learning_rate: float,
     out_dir: Path,
     fine_tuning_rate: float | None = None,
+    weight_decay: float = 0.0,
     seed: int = 1,
     device: str = 'cpu',
     workers: int = 0,
@@ -87,9 +94,10 @@ def train(
     loss : maps ``(forward, *batch)`` to named losses, of which ``total`` is minimised; ``forward``
         runs the network.
     steps : number of steps in all, earlier runs counted in.
-    learning_rate : of Adam at the first step; falls to nothing along a half cosine.
+    learning_rate : of Adam after a warm-up; falls to nothing along a half cosine.
     out_dir : gets ``log.csv``, ``validation.csv``, ``tensorboard`` and ``checkpoint.pt``.
     fine_tuning_rate : where given, the rate is constant instead, and this in the last third.
+    weight_decay : decoupled from the gradients (AdamW; Loshchilov and Hutter 2019).
     seed : of the batches.
     device : torch device.
     workers : threads that prepare batches ahead; 0 for none.
@@ -101,7 +109,7 @@ def train(
     TumorregError
         If ``out_dir`` holds a training with other settings.
     """
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate)
+    optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
     state: dict[str, Any] = {'step': 0, 'seconds': 0.0, 'losses': {}, 'best': None}
     state['settings'] = settings or {}
     checkpoint = out_dir / 'checkpoint.pt'
@@ -135,7 +143,7 @@ def train(
         found = loss(forward, *(part.to(device) for part in next(prepared)))
         optimizer.zero_grad()
         found['total'].backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
         if norm <= LARGEST_GRADIENT:
             optimizer.step()
         else:  # statistics of batch normalisation are no better than the gradients
@@ -178,7 +186,9 @@ def in_bfloat16(device: str) -> bool:
 def _rate(step: int, steps: int, learning_rate: float, fine_tuning_rate: float | None) -> float:
     """Learning rate of a step, counted from 0."""
     if fine_tuning_rate is None:
-        return learning_rate * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
+        part, most = WARM_UP
+        risen = min(1.0, (step + 1) / max(1.0, min(most, part * steps)))
+        return learning_rate * risen * (0.5 * (1 + math.cos(math.pi * step / steps)) + 0.01)
     return learning_rate if 3 * step < 2 * steps else fine_tuning_rate
 
 

@@ -19,7 +19,7 @@ class Recipe:
     learning_rate : of Adam at the first step.
     steps : number of steps.
     spacing : edge of the voxels the network sees, mm.
-    fine_tuning_rate : see :func:`tumorreg_wf.training.loop.train`.
+    fine_tuning_rate, weight_decay : see :func:`tumorreg_wf.training.loop.train`.
     dice : whether the segmentation loss has soft Dice besides cross-entropy.
     with_features : whether losses (5) to (7) take the packaged feature network where no other
         is named; without, they are left out then.
@@ -32,6 +32,7 @@ class Recipe:
     steps: int
     spacing: float = 1.0
     fine_tuning_rate: float | None = None
+    weight_decay: float = 0.0
     dice: bool = True
     with_features: bool = False
 
@@ -39,9 +40,17 @@ class Recipe:
 #: For each task, the default first.
 RECIPES = {
     'segmentation': (
+        Recipe(
+            'MirrorUNet',
+            24,
+            batch=8,
+            learning_rate=2e-3,
+            steps=6_000,
+            spacing=2.0,
+            weight_decay=0.01,
+        ),
         Recipe('SlabUNet', width=24, batch=16, learning_rate=2e-3, steps=10_000),
         Recipe('UNet', width=24, batch=16, learning_rate=2e-3, steps=10_000),
-        Recipe('MirrorUNet', width=24, batch=1, learning_rate=1.5e-3, steps=10_000, spacing=2.0),
     ),
     'inpainting': (
         Recipe('PConvUNet3D', width=24, batch=2, learning_rate=2e-3, steps=10_000),
