@@ -168,6 +168,8 @@ class TestFolder:
         assert len(list(template.t1w.parent.iterdir())) == 7
         load_template(source, tmp_path / 'out', find_tissues=find_tissues)
         assert len(seen) == 1
+        other = load_template(source, tmp_path / 'out', find_tissues=find_tissues, found_by='b')
+        assert len(seen) == 2 and other.t1w.parent != template.t1w.parent
 
     def test_a_table_for_all_resolutions_is_found(self, source, tmp_path):
         """TemplateFlow leaves the resolution out of the names of tables."""

@@ -69,6 +69,7 @@ def load_template(
     *,
     atlas: str | Path | None = None,
     find_tissues: TissueFinder | None = None,
+    found_by: str = '',
 ) -> Template:
     """Get a template ready as files.
 
@@ -82,6 +83,7 @@ def load_template(
         for one of the source, or else the packaged one, which is made for MNI space.
     find_tissues : makes maps of tissues where the source has none, as
         :func:`tumorreg_wf.workflows.tissues.find_tissues` does; None to refuse such a source.
+    found_by : what it goes by, as the hash of weights; with others the maps are made anew.
 
     Raises
     ------
@@ -114,8 +116,9 @@ def load_template(
     files = [] if found is None else [found.t1w, found.mask, *found.maps]
     files += [] if labels is None else [labels, _table_of(labels)]
     atlas_name = DEFAULT_ATLAS if labels is None else _name_of_atlas(labels)
+    stamp = _stamp(files, '' if found is None or found.maps else found_by)
     paths = _paths(
-        name, atlas_name, folder / f'{name}-{_stamp(files)}', None if found is None else found.t1w
+        name, atlas_name, folder / f'{name}-{stamp}', None if found is None else found.t1w
     )
     if not paths.is_there:  # those who tidy up scratch disks delete file by file
         paths.t1w.parent.mkdir(parents=True, exist_ok=True)
@@ -220,9 +223,9 @@ def _is_there(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _stamp(files: list[Path]) -> str:
+def _stamp(files: list[Path], found_by: str) -> str:
     """A word that changes with the files a template is made of, and with what makes it."""
-    facts = [__version__]
+    facts = [__version__, found_by]
     for path in files:
         stat = path.stat()
         facts.append(f'{path} {stat.st_size} {stat.st_mtime_ns}')

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from tumorreg_wf.cli.progress import Progress
     from tumorreg_wf.reports import Record
     from tumorreg_wf.template import Template
+    from tumorreg_wf.weights import Weights
 
 FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
 
@@ -175,12 +176,15 @@ def _is_same(folder: Path, other: Path) -> bool:
 def _find_template(settings: Settings) -> Template:
     """Get the template ready, and check that outputs are wanted in its space or the T1w's."""
     from tumorreg_wf.template import load_template
+    from tumorreg_wf.weights import find_weights
 
+    weights = find_weights('tissues', settings.tissue_weights)
     template = load_template(
         settings.template,
         settings.work_dir / 'templates',
         atlas=settings.atlas,
-        find_tissues=partial(_find_template_tissues, settings),
+        find_tissues=partial(_find_template_tissues, settings, weights),
+        found_by=weights.sha256,
     )
     for space in settings.output_spaces or ():
         if space not in ('T1w', template.name):
@@ -191,14 +195,12 @@ def _find_template(settings: Settings) -> Template:
 
 
 def _find_template_tissues(
-    settings: Settings, t1w: Path, brain_mask: Path, folder: Path
+    settings: Settings, weights: Weights, t1w: Path, brain_mask: Path, folder: Path
 ) -> list[Path]:
     """Find the tissues of a template that comes without maps of them."""
-    from tumorreg_wf.weights import find_weights
     from tumorreg_wf.workflows.tissues import find_tissues
 
     print(f'{settings.template}: no maps of tissues; they are found now, once.', flush=True)
-    weights = find_weights('tissues', settings.tissue_weights)
     try:
         return find_tissues(
             t1w, brain_mask, folder, weights=weights, omp_nthreads=settings.omp_nthreads
