@@ -280,13 +280,15 @@ class TestSegment:
 
 def test_unsure_parts_and_specks_go_but_every_confident_part_stays():
     probability = np.zeros((40, 20, 20), np.float32)
-    probability[2:12, 5:15, 5:15] = 0.7  # the largest, though not sure
-    probability[16:24, 5:13, 5:13] = 0.9
+    probability[2:12, 5:15, 3:17] = 0.7  # not sure, but the largest by far
+    probability[16:24, 5:13, 5:13] = 0.95
     probability[28:36, 5:13, 5:13] = 0.6
     probability[38, 2, 2] = 0.99
-    kept = tumor_parts(probability, np.full(3, 2.0))
+    kept = tumor_parts(probability, np.full(3, 2.5))
     assert kept[5, 10, 10] and kept[20, 8, 8]
     assert not kept[30, 8, 8] and not kept[38, 2, 2]
+    kept = tumor_parts(probability, np.full(3, 2.0))  # 11 ml are not enough
+    assert not kept[5, 10, 10] and kept[20, 8, 8]
 
 
 def test_a_part_reaches_as_far_as_it_is_likely():

@@ -43,8 +43,13 @@ EDGE = 0.4
 #: 0.5 to 0.8 gave the same; in healthy brains parts are found that do not reach it.
 PEAK = 0.6
 
-#: A part of mean probability below this is taken for something else that is bright.
-LEAST_CONFIDENCE = 0.75
+#: A part of lower median probability is taken for something else that is bright: of the largest
+#: parts in 32 patients with a FLAIR none was below 0.95, of what was found in two with multiple
+#: sclerosis none above 0.88. The mean would be the lower, the smaller a part is.
+LEAST_CONFIDENCE = 0.9
+
+#: From this volume on the largest part is a tumour however unsure the network is, mm^3.
+LARGE_TUMOR = 15_000.0
 
 
 def segment(
@@ -162,10 +167,9 @@ def tumor_parts(probability: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Keep the connected parts that are likely tumour.
 
     Each part has a probability of :data:`PEAK` somewhere, and reaches as far as it is
-    :data:`EDGE`: networks find too little rather than too much. Specks go, and so do parts in
-    which the network is not sure on average where it says tumour: bright tissue that only looks
-    like one. Every confident part stays, so that multifocal tumours do; the largest stays in any
-    case.
+    :data:`EDGE`. Specks go, and so do parts in which the network is not sure on average where it
+    says tumour: bright tissue that only looks like one. Every confident part stays, so that
+    multifocal tumours do, and so does the largest if it is large.
 
     Parameters
     ----------
@@ -179,13 +183,14 @@ def tumor_parts(probability: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     mask = apply_hysteresis_threshold(probability, EDGE, PEAK)
     mask = remove_small_components(mask, spacing, SMALLEST_TUMOR)
     labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    if count < 2:
+    if count == 0:
         return mask
     parts = np.arange(1, count + 1)
     keep = np.zeros(count + 1, bool)
     sure = np.where(probability >= 0.5, labels, 0)
-    keep[1:] = ndimage.mean(probability, sure, parts) >= LEAST_CONFIDENCE
-    keep[1 + np.bincount(labels.ravel())[1:].argmax()] = True
+    keep[1:] = ndimage.median(probability, sure, parts) >= LEAST_CONFIDENCE
+    volumes = np.bincount(labels.ravel())[1:] * np.prod(spacing)
+    keep[1 + volumes.argmax()] |= volumes.max() >= LARGE_TUMOR
     return keep[labels]
 
 
