@@ -98,10 +98,8 @@ class SegmentationBatches(Batches):
 
         ``at_tumor`` is how often a view of a part of the brain shows the tumour.
         """
-        t1w, flair, tumor = self.volumes[id(case)]
-        return self._turn(
-            case, [t1w, flair, tumor] if channels == 2 else [t1w, tumor], rng, at_tumor
-        )
+        *images, tumor = self.volumes[id(case)]
+        return self._turn(case, [*images[:channels], tumor], rng, at_tumor)
 
     def _turn(
         self, case: Case, volumes: list[Tensor], rng: np.random.Generator, at_tumor: float
@@ -213,7 +211,8 @@ class InpaintingBatches(Batches):
     device : torch device that holds the images and draws.
     """
 
-    #: Least size of what a hole shows, voxels.
+    #: Axes of a view, and the least size of what its hole shows, mm to that power.
+    dimensions: int
     smallest: float
 
     def __init__(
@@ -240,6 +239,7 @@ class InpaintingBatches(Batches):
             for case, tumor in zip(cases, self.tumors, strict=True)
         ]
         self.holes = [torch.from_numpy(shape).to(device) for shape in self.shapes]
+        self.least = self.smallest / spacing**self.dimensions
         self.cases, self.size, self.batch = cases, size, batch
 
     def _scene(
@@ -262,7 +262,7 @@ class InpaintingBatches(Batches):
                 np.array(shape.shape) / 2, size, rng, jitter=8, turn=45, scale=1 / scale
             )
             hole = sample([shape], placed, size)[0] >= 0.5
-            if (hole & brain & ~tumor).sum() >= self.smallest:
+            if (hole & brain & ~tumor).sum() >= self.least:
                 return number, matrix, t1w, hole, tumor, brain
 
     def _turned(self, size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
@@ -277,9 +277,7 @@ class InpaintingSlices(InpaintingBatches):
     :func:`tumorreg_wf.training.losses.inpainting_loss`.
     """
 
-    def __init__(self, cases: list[Case], shapes: list[np.ndarray], **settings) -> None:
-        super().__init__(cases, shapes, **settings)
-        self.smallest = SMALLEST_AREA / settings['spacing'] ** 2
+    dimensions, smallest = 2, SMALLEST_AREA
 
     def _turned(self, size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
         axial = super()._turned(size, rng)
@@ -301,9 +299,10 @@ class InpaintingCubes(InpaintingBatches):
     :func:`tumorreg_wf.training.losses.recovery_loss`.
     """
 
+    dimensions, smallest = 3, SMALLEST_VOLUME
+
     def __init__(self, cases: list[Case], shapes: list[np.ndarray], **settings) -> None:
         super().__init__(cases, shapes, **settings)
-        self.smallest = SMALLEST_VOLUME / settings['spacing'] ** 3
         self.mirrors = [
             fit_mirror(case.t1w.astype(np.float32), case.brain & ~tumor)
             for case, tumor in zip(cases, self.tumors, strict=True)
