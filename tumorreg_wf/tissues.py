@@ -30,7 +30,7 @@ def segment_tissues(
     ----------
     t1w : (X, Y, Z), without bias field.
     brain : boolean (X, Y, Z).
-    known : boolean (X, Y, Z), the part of the brain that was not replaced.
+    known : boolean (X, Y, Z), the part of the brain outside the dilated tumour.
     maps : (3, X, Y, Z), probabilities of GM, WM and CSF; sum to 1 in the brain.
 
     Returns

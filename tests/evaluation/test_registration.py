@@ -135,7 +135,6 @@ def test_arms_of_known_transforms(save, tmp_path):
         arms=['original', 'oracle'],
         transforms=[str(tmp_path / 'wrong.txt'), str(tmp_path / 'right.txt')],
         maps=[save(one, f'map{number}') for number, one in enumerate(maps)],
-        recovered=save(brain * (500 + 300 * (truth == 2)), 'recovered'),
         tissue_maps=[save(truth == k, f'tissue{k}') for k in (1, 2, 3)],
         atlas=save(truth, 'atlas'),
         atlas_arm='oracle',

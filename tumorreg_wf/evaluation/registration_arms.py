@@ -35,6 +35,9 @@ ARMS = {
 #: What ``tumorreg`` does unless told otherwise.
 DEFAULT_ARM = 'original'
 
+#: In which image ``dseg`` finds the tissues: outside the tumour that is the same in all arms.
+MEASURED = 'original'
+
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
 DILATION = 3.0
 
@@ -105,23 +108,20 @@ def init_case_wf(
         (tumor_mask, dilate, [('out_mask', 'in_mask')]),
     ])  # fmt: skip
 
-    inpainting_wf = init_inpainting_wf(
-        dilation=DILATION, weights=weights, device=device, omp_nthreads=omp_nthreads
-    )
-    tissues_wf = init_tissues_wf(device=device, omp_nthreads=omp_nthreads)
-    workflow.connect([
-        (bias_correction_wf, inpainting_wf, [('outputnode.t1w', 'inputnode.t1w')]),
-        (conform_wf, inpainting_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
-        (tumor_mask, inpainting_wf, [('out_mask', 'inputnode.tumor_mask')]),
-        (inpainting_wf, tissues_wf, [('outputnode.t1w', 'inputnode.t1w')]),
-        (conform_wf, tissues_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
-    ])  # fmt: skip
     # node and field of the image each kind of arm registers to
-    images = {
-        'original': (bias_correction_wf, 'outputnode.t1w'),
-        'recovered': (inpainting_wf, 'outputnode.t1w'),
-    }
-    if ORACLE in arms:
+    images = {'original': (bias_correction_wf, 'outputnode.t1w')}
+    kinds = {_kind(arm) for arm in arms}
+    if 'recovered' in kinds:
+        inpainting_wf = init_inpainting_wf(
+            dilation=DILATION, weights=weights, device=device, omp_nthreads=omp_nthreads
+        )
+        images['recovered'] = (inpainting_wf, 'outputnode.t1w')
+        workflow.connect([
+            (bias_correction_wf, inpainting_wf, along('t1w')),
+            (conform_wf, inpainting_wf, along('brain_mask')),
+            (tumor_mask, inpainting_wf, [('out_mask', 'inputnode.tumor_mask')]),
+        ])  # fmt: skip
+    if ORACLE in kinds:
         tumor_free = pe.Node(CorrectAlike(in_file=str(case.tumor_free)), name='tumor_free')
         images[ORACLE] = (tumor_free, 'out_file')
         workflow.connect([
@@ -131,17 +131,16 @@ def init_case_wf(
 
     whole = registration_settings(settings)
     linear, deforming = split_stages(whole)
-    tissues_wfs = {'recovered': tissues_wf}
-    if by_tissues(whole):
-        for kind in sorted({_kind(arm) for arm in arms} - {'recovered'}):
-            tissues_wfs[kind] = init_tissues_wf(
-                device=device, omp_nthreads=omp_nthreads, name=f'{kind}_tissues_wf'
-            )
-            node, field = images[kind]
-            workflow.connect([
-                (node, tissues_wfs[kind], [(field, 'inputnode.t1w')]),
-                (conform_wf, tissues_wfs[kind], along('brain_mask')),
-            ])  # fmt: skip
+    tissues_wfs = {}
+    for kind in sorted(kinds | {MEASURED} if by_tissues(whole) else {MEASURED}):
+        tissues_wfs[kind] = init_tissues_wf(
+            device=device, omp_nthreads=omp_nthreads, name=f'{kind}_tissues_wf'
+        )
+        node, field = images[kind]
+        workflow.connect([
+            (node, tissues_wfs[kind], [(field, 'inputnode.t1w')]),
+            (conform_wf, tissues_wfs[kind], along('brain_mask')),
+        ])  # fmt: skip
 
     def register(arm: str, stages: dict) -> pe.Workflow:
         registration_wf = init_registration_wf(
@@ -185,8 +184,7 @@ def init_case_wf(
         measure.inputs.tissues = str(case.tissues)
     maps = pe.Node(niu.Merge(3), name='maps', run_without_submitting=True)
     workflow.connect([
-        (inpainting_wf, measure, [('outputnode.t1w', 'recovered')]),
-        (tissues_wf, maps, [
+        (tissues_wfs[MEASURED], maps, [
             (f'outputnode.{field}', f'in{number}') for number, field in enumerate(MAPS, 1)
         ]),
         (maps, measure, [('out', 'tissue_maps')]),

@@ -81,11 +81,8 @@ class _MeasureArmsInputSpec(BaseInterfaceInputSpec):
     brain_mask = File(exists=True, mandatory=True, desc='brain mask on its grid')
     tumor_mask = File(exists=True, mandatory=True, desc='tumour mask on its grid')
     dilated_mask = File(exists=True, mandatory=True, desc='dilated tumour mask on its grid')
-    recovered = File(
-        exists=True, mandatory=True, desc='the T1w whose tissues were found, the tumour replaced'
-    )
     tissue_maps = traits.List(
-        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='its GM, WM, CSF maps'
+        File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='GM, WM, CSF maps of the T1w'
     )
     tissues = File(exists=True, desc='true tissues, any grid; default: what was found in the T1w')
     atlas = File(exists=True, desc="template's atlas, whose regions are measured in one arm ...")
@@ -124,8 +121,7 @@ class MeasureArms(SimpleInterface):
         own = np.stack(
             [load_image(path).get_fdata(dtype=np.float32) for path in self.inputs.tissue_maps]
         )
-        recovered = load_image(self.inputs.recovered).get_fdata(dtype=np.float32)
-        found = tissues_of_run(recovered, brain, dilated, own, own)
+        found = tissues_of_run(t1w.get_fdata(dtype=np.float32), brain, dilated, own, own)
         if isdefined(self.inputs.tissues):
             image = resample(load_image(self.inputs.tissues), t1w, order=0)
             truth = np.rint(image.get_fdata()).astype(np.uint8)

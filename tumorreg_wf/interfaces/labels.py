@@ -71,14 +71,14 @@ def label_tissues(
 def tissues_of_run(
     t1w: np.ndarray, brain: np.ndarray, hole: np.ndarray, own: np.ndarray, warped: np.ndarray
 ) -> np.ndarray:
-    """Divide a recovered brain into tissues; by the atlas alone where something was replaced.
+    """Divide a brain into tissues; under the tumour by the atlas alone.
 
-    Made-up tissue says less of what was there than the atlas does.
+    The atlas says more of what was there than a tumour, or made-up tissue, does.
 
     Parameters
     ----------
-    t1w : (X, Y, Z), without bias field, the tumour replaced.
-    brain, hole : boolean (X, Y, Z); the hole is what was replaced.
+    t1w : (X, Y, Z), without bias field; the hole is not looked at.
+    brain, hole : boolean (X, Y, Z); the hole is the dilated tumour.
     own, warped : (3, X, Y, Z), maps of GM, WM and CSF: found in the T1w, carried from the atlas.
 
     Returns
@@ -90,11 +90,9 @@ def tissues_of_run(
 
 
 class _SegmentTissuesInputSpec(BaseInterfaceInputSpec):
-    in_file = File(
-        exists=True, mandatory=True, desc='T1w without bias field, the tumour replaced (X, Y, Z)'
-    )
+    in_file = File(exists=True, mandatory=True, desc='T1w without bias field (X, Y, Z)')
     brain_mask = File(exists=True, mandatory=True, desc='brain mask on the same grid')
-    in_mask = File(exists=True, mandatory=True, desc='what was replaced, on the same grid')
+    in_mask = File(exists=True, mandatory=True, desc='dilated tumour on the same grid')
     tissue_maps = traits.List(
         File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='GM, WM, CSF maps of the T1w'
     )
@@ -108,7 +106,7 @@ class _SegmentTissuesOutputSpec(TraitedSpec):
 
 
 class SegmentTissues(SimpleInterface):
-    """Tissues by maps and grey values; by the atlas where something was replaced.
+    """Tissues by maps and grey values; under the tumour by the atlas.
 
     See ``tumorreg_wf.tissues.segment_tissues``.
     """

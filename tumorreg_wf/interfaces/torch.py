@@ -147,7 +147,7 @@ class FindTissuesInputSpec(_NetworkInputSpec):
         exists=True,
         mandatory=True,
         argstr='--t1w %s',
-        desc='T1w without bias field, the tumour replaced (X, Y, Z), any orientation and spacing',
+        desc='T1w without bias field (X, Y, Z), any orientation and spacing',
     )
     brain_mask = File(
         exists=True, mandatory=True, argstr='--brain %s', desc='brain mask on the same grid'

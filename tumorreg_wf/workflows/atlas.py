@@ -45,10 +45,10 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
 
     Inputs
     ------
-    t1w, t1w_recovered, brain_mask, tumor_mask, dilated_mask
-        In patient space; the T1w without bias field, as it is and with the tumour replaced.
+    t1w, brain_mask, tumor_mask, dilated_mask
+        In patient space; the T1w without bias field, the tumour as it is.
     gm_map, wm_map, csf_map
-        Probabilities of the tissues in the recovered T1w.
+        Probabilities of the tissues in it; those under the dilated tumour are not looked at.
     std2anat_xfm, anat2std_xfm
         Composite transforms.
     notes
@@ -86,7 +86,6 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         niu.IdentityInterface(
             fields=[
                 't1w',
-                't1w_recovered',
                 'brain_mask',
                 'tumor_mask',
                 'dilated_mask',
@@ -158,8 +157,7 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (nodes['warp_csf'], merge_tissues, [('output_image', 'in3')]),
         (merge_tissues, segment_tissues, [('out', 'atlas_maps')]),
         (inputnode, segment_tissues, [
-            ('t1w_recovered', 'in_file'), ('dilated_mask', 'in_mask'),
-            ('brain_mask', 'brain_mask'),
+            ('t1w', 'in_file'), ('dilated_mask', 'in_mask'), ('brain_mask', 'brain_mask'),
         ]),
         (inputnode, merge_own, [(field, f'in{number}') for number, field in enumerate(MAPS, 1)]),
         (merge_own, segment_tissues, [('out', 'tissue_maps')]),

@@ -171,7 +171,7 @@ def init_anatomy_wf(
     workflow.connect([
         (bias_correction_wf, inpainting_wf, along('t1w')),
         (conform_wf, inpainting_wf, along('brain_mask')),
-        (inpainting_wf, tissues_wf, along('t1w')),
+        (registered_wf, tissues_wf, along('t1w')),
         (conform_wf, tissues_wf, along('brain_mask')),
         (tissues_wf, atlas_wf, along(*MAPS)),
         (tumor, inpainting_wf, [('mask', 'inputnode.tumor_mask')]),
@@ -179,10 +179,7 @@ def init_anatomy_wf(
         (conform_wf, registration_wf, along('brain_mask')),
         (registration_wf, atlas_wf, along('std2anat_xfm', 'anat2std_xfm')),
         (bias_correction_wf, atlas_wf, along('t1w')),
-        (inpainting_wf, atlas_wf, [
-            ('outputnode.t1w', 'inputnode.t1w_recovered'),
-            ('outputnode.dilated_mask', 'inputnode.dilated_mask'),
-        ]),
+        (inpainting_wf, atlas_wf, along('dilated_mask')),
         (conform_wf, atlas_wf, along('brain_mask')),
         (conform_wf, notes, [('outputnode.notes', 'in1')]),
         (notes, atlas_wf, [('out', 'inputnode.notes')]),
@@ -192,20 +189,7 @@ def init_anatomy_wf(
         workflow.connect([(inpainting_wf, registration_wf, along('dilated_mask'))])
     if by_tissues(stages):
         registration_wf.inputs.inputnode.template_maps = list(map(str, template.tissues))
-        registered_maps_wf = tissues_wf
-        if not target.recovered:
-            registered_maps_wf = init_tissues_wf(
-                weights=weights['tissues'],
-                device=settings.device,
-                omp_nthreads=threads,
-                name='registered_tissues_wf',
-            )
-            registered_maps_wf.__desc__ = ''
-            workflow.connect([
-                (bias_correction_wf, registered_maps_wf, along('t1w')),
-                (conform_wf, registered_maps_wf, along('brain_mask')),
-            ])  # fmt: skip
-        workflow.connect([(registered_maps_wf, registration_wf, along(*MAPS))])
+        workflow.connect([(tissues_wf, registration_wf, along(*MAPS))])
 
     quality = pe.Node(MeasureQuality(), name='quality', mem_gb=1.5)
     workflow.connect([

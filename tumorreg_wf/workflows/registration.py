@@ -1,4 +1,4 @@
-"""The template registered to the T1w, by default the recovered one."""
+"""The template registered to the T1w, recovered or as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grey matter, white matter and CSF of the recovered brain."""
+"""Grey matter, white matter and CSF of a brain."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ def init_tissues_wf(
     Inputs
     ------
     t1w
-        Bias-corrected T1w, the tumour replaced; any orientation and voxel size.
+        Bias-corrected T1w, the tumour as it is or replaced; any orientation and voxel size.
     brain_mask
         On the grid of the T1w.
 
     Outputs
     -------
     gm_map, wm_map, csf_map
-        Probabilities; sum to 1 in the brain, 0 elsewhere. What they say of tissue that was put in
-        is no finding.
+        Probabilities; sum to 1 in the brain, 0 elsewhere. What they say of a tumour, or of tissue
+        that was put in its place, is no finding.
     """
     weights = weights or find_weights('tissues')
     workflow = Workflow(name=name)
     workflow.__desc__ = (
-        'Grey matter, white matter and CSF were found in the recovered T1w with a U-Net [@unet3d] '
-        'that was trained on images drawn from label maps [@synthseg] (weights '
+        'Grey matter, white matter and CSF were found in the T1w with a U-Net [@unet3d] that '
+        'was trained on images drawn from label maps [@synthseg] (weights '
         f'{weights.name}, sha256 {weights.sha256[:12]}). '
     )
     inputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'brain_mask']), name='inputnode')
