@@ -27,6 +27,9 @@ SCALP_CONTRAST = 1.2
 #: Images are looked at for a scalp with voxels of about this edge, mm.
 COARSE = 2.0
 
+#: Grey values that reach further below 0 than this part of their range are no undershoot.
+BELOW = 0.05
+
 #: With fewer slices than this the programs of ANTs fail.
 FEWEST_SLICES = 6
 
@@ -104,6 +107,30 @@ def require_stripped(data: np.ndarray, spacing: np.ndarray, path: str | Path) ->
             '(sub-X_desc-brain_mask.nii.gz) with --derivatives; --skull-strip-t1w skip takes the '
             'image as it is.'
         )
+
+
+def raise_negative(data: np.ndarray) -> tuple[np.ndarray, float]:
+    """Raise the grey values of an image that go well below 0, as those of z-scores do.
+
+    Bias correction works on logarithms, and 0 is what lies around a stripped brain. The undershoot
+    of an interpolation stays as it is.
+
+    Parameters
+    ----------
+    data : array (X, Y, Z); background of exactly 0 stays 0.
+
+    Returns
+    -------
+    data : the same, or float32 with all other voxels above 0.
+    shift : what was added to them; 0 where nothing was.
+    """
+    body = data != 0
+    low, high = np.percentile(data[body], (0.1, 99.9)) if body.any() else (0.0, 0.0)
+    margin = BELOW * (high - low)
+    if low >= -margin:
+        return data, 0.0
+    shift = float(margin - low)
+    return np.where(body, np.maximum(data + shift, 0.01 * margin), 0).astype(np.float32), shift
 
 
 def reference_quantiles(modality: str) -> np.ndarray:

@@ -54,6 +54,27 @@ def test_conform_squeezes_and_cleans(save):
     assert load(out.get_filename())[0, 0, 0] == 0
 
 
+def test_grey_values_below_zero_are_raised(save):
+    inside = brain()
+    values = np.random.default_rng(0).normal(0, 1, inside.shape).astype(np.float32)
+    result = Conform(in_file=save(values * inside, 'scores.nii.gz')).run().outputs
+    raised = load(result.out_file)
+    np.testing.assert_array_equal(raised > 0, inside)
+    assert (raised[~inside] == 0).all()
+    usual = inside & (np.abs(values) < 2)
+    np.testing.assert_allclose(np.ptp(raised[usual] - values[usual]), 0, atol=1e-5)
+    (note,) = result.notes
+    assert 'scores.nii.gz: its grey values go below 0' in note
+
+
+def test_undershoot_stays(save):
+    values = 100 + np.zeros((30, 30, 30), np.float32)
+    values[0] = -1
+    result = Conform(in_file=save(values)).run().outputs
+    np.testing.assert_array_equal(load(result.out_file), values)
+    assert not result.notes
+
+
 def test_conform_refuses_an_empty_image(save):
     with pytest.raises(TumorregError, match='every voxel is 0'):
         Conform(in_file=save(np.zeros((6, 7, 8), np.int16))).run()

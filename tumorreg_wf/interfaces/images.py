@@ -29,6 +29,7 @@ from tumorreg_wf.images import (
 )
 from tumorreg_wf.intensity import (
     normalize_modality,
+    raise_negative,
     require_content,
     require_stripped,
     stripped_brain_mask,
@@ -47,7 +48,7 @@ class _ConformOutputSpec(TraitedSpec):
 
 
 class Conform(SimpleInterface):
-    """Check an image and write it as 3-D float32 without NaN or Inf.
+    """Check an image and write it as 3-D float32 without NaN, Inf or values below 0.
 
     Its voxels stay, its axes are brought as near to R, A, S as that allows, so that what comes
     out does not depend on the order in which it was stored. Where its header places it far from
@@ -63,14 +64,21 @@ class Conform(SimpleInterface):
         image = nb.as_closest_canonical(clean_image(source, read))
         data = image.get_fdata(dtype=np.float32)
         require_content(data, self.inputs.in_file)
+        name = os.path.basename(self.inputs.in_file)
+        data, shift = raise_negative(data)
+        if shift:
+            notes.append(
+                f'{name}: its grey values go below 0, as if they had been normalised. '
+                f'{shift:.3g} was added to all but the background.'
+            )
         out_file = os.path.join(runtime.cwd, 'conformed.nii.gz')
         if isdefined(self.inputs.near):
             near = bring_near(image, load_image(self.inputs.near))
             if near is not image:
                 image = near
                 notes.append(
-                    f'{os.path.basename(self.inputs.in_file)}: its header places it away from the '
-                    'T1w. It was moved there, centre on centre, before it was registered.'
+                    f'{name}: its header places it away from the T1w. It was moved there, centre '
+                    'on centre, before it was registered.'
                 )
         self._results['out_file'] = save_like(data, image, out_file)
         self._results['notes'] = notes
