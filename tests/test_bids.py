@@ -285,6 +285,24 @@ class TestOddDatasets:
         with pytest.raises(TumorregError, match=f'cannot be named after {name[:-2]}-'):
             check_names([Anatomy('01', 'a', t1w)])
 
+    @pytest.mark.parametrize(
+        ('name', 'said'),
+        [
+            ('rec-c_acq-b', 'in another order'),
+            ('acq-a_acq-b', 'each once'),
+            ('run-a', 'run-a must have a number'),
+            ('echo-1b', 'echo-1b must have a number'),
+        ],
+    )
+    def test_entities_that_outputs_would_change(self, name, said):
+        """Outputs of ``rec-c_acq-b`` would be named as those of ``acq-b_rec-c``."""
+        with pytest.raises(TumorregError, match=said):
+            check_names([Anatomy('01', None, Path(f'/x/sub-01_{name}_T1w.nii.gz'))])
+
+    def test_the_phase_is_no_flair(self, tree):
+        (found,) = collect(tree('sub-01_T1w', 'sub-01_part-phase_FLAIR'))
+        assert found.flair is None
+
     def test_acquisitions_keep_their_masks(self, tree):
         root = tree(
             'sub-01_acq-iso_T1w', 'sub-01_acq-thick_T1w', 'sub-01_acq-thick_label-tumor_mask'

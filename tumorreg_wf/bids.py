@@ -28,6 +28,9 @@ BIDS_NAME = re.compile(r'sub-[A-Za-z0-9+]+(_[a-z]+-[A-Za-z0-9+]+)*_[A-Za-z0-9]+\
 #: Entities of a T1w that names of outputs keep.
 KEPT = ('sub', 'ses', 'acq', 'ce', 'rec', 'run', 'echo')
 
+#: Of these, those that are numbers.
+NUMBERED = ('run', 'echo')
+
 #: What pybids need not look at: no participant's, no anatomy, no image. Other folders at the top
 #: may hold derivatives, our own among them, whose masks nobody has given.
 NOT_INDEXED = (
@@ -326,8 +329,9 @@ def collect_anatomies(
         return {subject: list(files.values()) for subject, files in found.items()}
 
     everywhere = (*derivatives, layout)
-    t1ws = query([layout], 't1w', suffix='T1w', ceagent=None, desc=None, space=None, part=None)
-    flairs = query([layout], 'flair', suffix='FLAIR', ceagent=None, desc=None, space=None)
+    raw: dict = {'ceagent': None, 'desc': None, 'space': None, 'part': None}
+    t1ws = query([layout], 't1w', suffix='T1w', **raw)
+    flairs = query([layout], 'flair', suffix='FLAIR', **raw)
     tumors = query(
         everywhere, 'tumor', suffix=['mask', 'roi'], label=['tumor', 'lesion'], desc=None
     )
@@ -401,7 +405,7 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
     ------
     TumorregError
         If the name of a T1w is not one of BIDS, has an entity that outputs do not keep, or two
-        T1w have one name; or if a name says another participant or session than its folder.
+        T1w have one name; if a name says another participant or session than its folder.
     """
     seen: dict[str, Path] = {}
     for anatomy in anatomies:
@@ -411,12 +415,24 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
                 f'{t1w}: this is no name of BIDS (letters and digits alone after the dash of an '
                 'entity). Rename it.'
             )
-        entities = [part.partition('-')[0] for part in t1w.name.split('_')[:-1]]
+        parts = [part.split('-') for part in t1w.name.split('_')[:-1]]
+        entities = [entity for entity, _ in parts]
         if unknown := [entity for entity in entities if entity not in KEPT]:
             raise TumorregError(
                 f'{t1w}: outputs cannot be named after {unknown[0]}-, for a T1w may have '
                 f'{", ".join(KEPT)} alone. Give the image, or a link to it, another name.'
             )
+        if entities != [entity for entity in KEPT if entity in entities]:
+            raise TumorregError(
+                f'{t1w}: BIDS wants the entities of a name in another order, each once: '
+                f'{", ".join(KEPT)}. Rename it.'
+            )
+        if words := [
+            f'{entity}-{label}'
+            for entity, label in parts
+            if entity in NUMBERED and not label.isdecimal()
+        ]:
+            raise TumorregError(f'{t1w}: {words[0]} must have a number after the dash. Rename it.')
         other = seen.setdefault(t1w.name.partition('.')[0], t1w)
         if other != t1w:
             raise TumorregError(
