@@ -140,6 +140,14 @@ class TestLookUpTable:
         lut.to_csv(tmp_path / 'lut.tsv', sep='\t', index=False)
         pd.testing.assert_frame_equal(read_lut(tmp_path / 'lut.tsv'), lut)
 
+    def test_names_are_taken_as_they_are(self, tmp_path):
+        names = ['NA', 'None', '"Left', 'b"', 'Area "X"', '7']
+        rows = ''.join(f'{index}\t{name}\t\n' for index, name in enumerate(names, 1))
+        (tmp_path / 'lut.tsv').write_text(f'index\tname\themisphere\n{rows}')
+        found = read_lut(tmp_path / 'lut.tsv')
+        assert found['name'].tolist() == names
+        assert set(found['hemisphere']) == {'n/a'}
+
     @pytest.mark.parametrize(
         'text',
         [

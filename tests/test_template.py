@@ -215,6 +215,17 @@ class TestFolder:
         with pytest.raises(TumorregError, match='no label of this atlas lies in the brain'):
             load_template(source, tmp_path / 'out', atlas=given)
 
+    def test_labels_of_an_atlas_without_a_row_are_no_regions(self, source, tmp_path):
+        given = tmp_path / 'parcels.nii.gz'
+        labels = nb.load(source / 'tpl-Phantom_res-01_atlas-Quarters_dseg.nii.gz')
+        halves = np.minimum(np.asanyarray(labels.dataobj), 1).astype(np.int32)
+        where = tuple(np.argwhere(halves)[0])
+        halves[where] = 2**16 + 1  # would become 1 in 16 bits
+        nb.Nifti1Image(halves, labels.affine).to_filename(given)
+        (tmp_path / 'parcels.tsv').write_text('index\tname\n1\tall\n')
+        found = data_of(load_template(source, tmp_path / 'out', atlas=given).atlas)
+        assert found[where] == 0 and found.sum() == (halves == 1).sum()
+
     def test_no_such_atlas(self, source, tmp_path):
         atlas = tmp_path / 'atlas-X_dseg.nii.gz'
         atlas.with_name('atlas-X_dseg.tsv').write_text('index\tname\n1\tone\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def read_lut(path: str | Path) -> pd.DataFrame:
         If it is no such table.
     """
     try:
-        lut = pd.read_csv(path, sep='\t')
+        # names are names, also None, NA and those with quotes
+        lut = pd.read_csv(
+            path, sep='\t', dtype={'name': str}, keep_default_na=False, quoting=csv.QUOTE_NONE
+        ).replace('', 'n/a')
         index = lut['index'].to_numpy()
         sound = index.dtype.kind in 'iu' and lut['index'].is_unique and 'name' in lut
         sound = bool(sound and len(index) and index.min() >= 0 and index.max() <= LARGEST_LABEL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -14,12 +15,12 @@ import nibabel as nb
 import numpy as np
 import pandas as pd
 
-from tumorreg_wf import __version__
 from tumorreg_wf.bids import LABEL
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.files import write_aside
 from tumorreg_wf.images import load_image, resample, save_like
 from tumorreg_wf.measures import read_lut
+from tumorreg_wf.provenance import fingerprint
 
 #: nilearn's packaged template by its BIDS name: ICBM 152 nonlinear 2009a symmetric, 1 mm.
 DEFAULT_TEMPLATE = 'MNI152NLin2009aSym'
@@ -225,7 +226,7 @@ def _is_there(path: Path) -> bool:
 
 def _stamp(files: list[Path], found_by: str) -> str:
     """A word that changes with the files a template is made of, and with what makes it."""
-    facts = [__version__, found_by]
+    facts = [fingerprint(), found_by]
     for path in files:
         stat = path.stat()
         facts.append(f'{path} {stat.st_size} {stat.st_mtime_ns}')
@@ -245,8 +246,11 @@ def _write_atlas(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, atla
             f'{atlas}: no label of this atlas lies in the brain of the template {paths.name}. '
             'It must be in the same space.'
         )
+    lut = read_lut(_table_of(atlas))
+    # what the table does not name is no region, and may be more than the type holds
+    labels[~np.isin(labels, lut['index'])] = 0
     _save(labels.astype(np.int16), image, paths.atlas)
-    _write_lut(read_lut(_table_of(atlas)), paths.atlas_lut)
+    _write_lut(lut, paths.atlas_lut)
 
 
 def _plain(name: str, source: Path) -> str:
@@ -317,9 +321,8 @@ def _write_seed_atlas(paths: Template, image: nb.Nifti1Image) -> None:
     voxels = np.argwhere((gm + wm) > np.maximum(csf, 0.2))
     where = nb.affines.apply_affine(image.affine, voxels)
     labels = np.zeros(image.shape, np.int16)
-    for side in (where[:, 0] < 0, where[:, 0] >= 0):
+    for sign, side in ((-1, where[:, 0] < 0), (1, where[:, 0] >= 0)):
         # a seed on the midline serves both sides
-        sign = -1 if where[side][0, 0] < 0 else 1
         own = np.flatnonzero(points[:, 0] * sign >= -2)
         labels[tuple(voxels[side].T)] = own[cKDTree(points[own]).query(where[side])[1]] + 1
     _save(labels, image, paths.atlas)
@@ -341,4 +344,4 @@ def _write_seed_atlas(paths: Template, image: nb.Nifti1Image) -> None:
 
 def _write_lut(lut: pd.DataFrame, path: Path) -> None:
     with write_aside(path) as part:  # with it the template counts as complete
-        lut.to_csv(part, sep='\t', index=False)
+        lut.to_csv(part, sep='\t', index=False, quoting=csv.QUOTE_NONE)

@@ -33,6 +33,16 @@ def test_what_is_measured():
     np.testing.assert_allclose(table['tumor_fraction'], [0, 0.1])
 
 
+def test_an_atlas_without_background():
+    everywhere = np.ones((9, 9, 9), int)  # more than a region must have
+    nowhere = np.zeros(everywhere.shape, bool)
+    table = measure_reliability(
+        everywhere, nowhere, nowhere, ~nowhere, everywhere, everywhere, everywhere, None,
+        np.ones(3),
+    )  # fmt: skip
+    assert table['index'].tolist() == [1]
+
+
 @pytest.mark.parametrize('oracle', [True, False])
 def test_summary(oracle):
     reliability = np.linspace(0.4, 0.9, 8)

@@ -49,7 +49,7 @@ def measure_reliability(
     spacing : voxel size, mm.
     """
     labels = np.where(brain & (truth > 0), labels, 0)
-    index = np.unique(labels)[1:]
+    index = np.setdiff1d(labels, 0)
     lut = pd.DataFrame({'index': index, 'name': [str(one) for one in index]})
     agreement = find_agreement(tissues, atlas_tissues, brain & ~dilated)
     table = measure_regions(labels, tumor, spacing, lut, agreement)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 from importlib.resources import files
@@ -237,7 +238,14 @@ class TumorTables(SimpleInterface):
         summary['n_regions'] = int((regions['tumor_mm3'] > 0).sum())
         for field, table in (('regions', regions), ('tumor', pd.DataFrame([summary]))):
             path = os.path.join(runtime.cwd, f'{field}.tsv')
-            table.to_csv(path, sep='\t', index=False, na_rep='n/a', float_format='%.6g')
+            table.to_csv(
+                path,
+                sep='\t',
+                index=False,
+                na_rep='n/a',
+                float_format='%.6g',
+                quoting=csv.QUOTE_NONE,
+            )
             self._results[f'out_{field}'] = path
         self._results['out_lut'] = shutil.copy(
             self.inputs.atlas_lut, os.path.join(runtime.cwd, 'out_lut.tsv')

@@ -13,6 +13,7 @@ from tumorreg_wf import __version__
 from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.interfaces.images import ConformMask
 from tumorreg_wf.interfaces.quality import MeasureQuality
+from tumorreg_wf.provenance import fingerprint
 from tumorreg_wf.settings import Settings
 from tumorreg_wf.template import Template
 from tumorreg_wf.weights import Weights, find_weights
@@ -42,8 +43,8 @@ def init_tumorreg_wf(
     template : from :func:`tumorreg_wf.template.load_template`.
     run_uuid : names the folder of crash files, ``sub-X/log/<run_uuid>``.
     """
-    # another version works in another folder: nodes change without their inputs changing
-    workflow = Workflow(name=f'tumorreg_{__version__.replace(".", "_")}_wf')
+    # other code works in another folder: nodes change without their inputs changing
+    workflow = Workflow(name=f'tumorreg_{fingerprint()}_wf')
     workflow.base_dir = str(settings.work_dir)
     weights = {
         'brain': find_weights('brain', settings.brain_weights),
