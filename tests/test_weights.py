@@ -135,6 +135,12 @@ def test_safetensors_of_others(file, missing):
         find_weights('segmentation', file)
 
 
+def test_names_that_the_methods_would_take_for_a_reference(file):
+    save_file({'a': np.zeros(1)}, file, METADATA | {'name': 'mine [@unet]'})
+    with pytest.raises(TumorregError, match='its name is not made of letters'):
+        find_weights('segmentation', file)
+
+
 def test_broken_metadata(file):
     save_file({'a': np.zeros(1)}, file, METADATA | {'config': '{'})
     with pytest.raises(TumorregError, match='not a weights file'):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +15,9 @@ from tumorreg_wf.errors import TumorregError
 
 #: What networks are for.
 TASKS = ('brain', 'segmentation', 'inpainting', 'tissues')
+
+#: What weights may call themselves: the methods text has it.
+NAME = re.compile(r'[\w.+() -]{1,80}')
 
 #: Names of packaged weights; not every task has all.
 NAMES = ('default', 'paper')
@@ -99,6 +103,8 @@ def read_weights(source: str | Path) -> Weights:
     try:
         with safe_open(path, framework='numpy') as opened:
             metadata = opened.metadata() or {}
+        if not NAME.fullmatch(metadata['name']):
+            raise ValueError('its name is not made of letters, digits and blanks')
         return Weights(
             path=path,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),

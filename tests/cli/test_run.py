@@ -187,8 +187,10 @@ def test_what_only_an_earlier_run_wrote_goes(finished):
     mine.unlink()
 
 
-def test_reports_only_tells_of_what_is_not_finished(finished):
+def test_reports_only_tells_of_what_is_not_finished(finished, tmp_path, monkeypatch):
     out, _, arguments, _ = finished
+    monkeypatch.chdir(tmp_path)
+    Path('crash-20260101-somebody-else.txt').write_text('Node: theirs\nValueError: not ours\n')
     again = (*arguments, '--reports-only', '--registration-engine', 'syn')
     page, citation = out / 'sub-01.html', out / 'logs' / 'CITATION.md'
     before = page.read_text(), citation.read_text()
@@ -204,6 +206,7 @@ def test_reports_only_tells_of_what_is_not_finished(finished):
     content = record.read_bytes()
     record.unlink()
     check_message(tumorreg(*again), 1, 'sub-01 failed: not finished')
+    assert 'not ours' not in page.read_text()
     record.write_bytes(content)
     assert tumorreg(*again).returncode == 0
 

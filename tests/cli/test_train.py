@@ -3,6 +3,7 @@
 import csv
 import json
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -280,6 +281,18 @@ def test_tissues(head_labels, shapes, tmp_path, monkeypatch):
     card = json.loads((tmp_path / 'model_card.json').read_text())
     assert (card['anatomies'], card['shapes']) == (['one'], 1)
     assert list(card['validation']['figures']) == ['two-0']
+
+
+def test_label_maps_named_as_participants(head_labels, tmp_path, capsys):
+    folder = shutil.copytree(head_labels, tmp_path / 'maps')
+    (path,) = folder.glob('two.nii*')
+    path.rename(folder / f'sub-{path.name}')
+    argv = ['tissues', str(folder), '--out', str(tmp_path / 'out'), '--width', '2', '--batch', '1']
+    assert main([*argv, '--steps', '1', '--device', 'cpu', '--exclude', 'sub-two']) == 0
+    card = json.loads((tmp_path / 'out' / 'model_card.json').read_text())
+    assert (card['anatomies'], card['excluded']) == (['one'], ['sub-two'])
+    assert main([*argv, '--exclude', 'two']) == 1
+    assert 'no such participant or label map' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,13 @@ def test_settings_of_the_user(tmp_path):
         path.write_text(f'{{{stages}}}')
         with pytest.raises(TumorregError, match='neither settings of greedy'):
             registration_settings(str(path))
+    for content, said in (
+        ('[]', 'must hold an object'),
+        ('{"affine": "", "tissues": {"-n": 3}}', 'are one text'),
+    ):
+        path.write_text(content)
+        with pytest.raises(TumorregError, match=said):
+            registration_settings(str(path))
     with pytest.raises(TumorregError, match='ants_nothing.json: cannot be read'):
         registration_settings('nothing')
 

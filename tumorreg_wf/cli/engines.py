@@ -6,7 +6,7 @@ from nipype.pipeline import plugins
 from nipype.pipeline.plugins.base import DistributedPluginBase, PluginBase
 from nipype.pipeline.plugins.multiproc import run_node
 
-from tumorreg_wf.cli.workers import MultiProcPlugin
+from tumorreg_wf.workflows.workers import MultiProcPlugin
 
 
 class _ToldOfLostJobs:

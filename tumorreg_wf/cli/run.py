@@ -388,7 +388,9 @@ def _write_reports_anew(settings: Settings, participants: list[str], console: Co
             record = Record(console.name, shlex.join(sys.argv))
             failures[label] = NOT_FINISHED
             runs = crash_folder(settings.out_dir, label, console.name).parent.glob('*')
-            crashes[label] = sorted(max(runs, default=Path()).glob('crash-*'))
+            crashes[label] = [
+                path for run in sorted(runs)[-1:] for path in sorted(run.glob('crash-*'))
+            ]
         elif lost := record.find_lost(settings.out_dir):
             failures[label] = Failure(f'{lost[0]}: gone. Run the participant again.')
         records[label] = record

@@ -51,6 +51,12 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:  # a full disk, or one that went away
         print(f'tumorreg-train: {describe_error(error)}.', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(
+            'tumorreg-train: interrupted. The same command goes on from the last checkpoint.',
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

@@ -11,6 +11,7 @@ from tumorreg_wf.cli.parser import device_name, positive
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.shapes import find_shapes, name_of
 from tumorreg_wf.training.recipes import RECIPES
+from tumorreg_wf.weights import NAME
 
 #: A network is judged about as often as this in a training.
 VALIDATIONS = 20
@@ -28,6 +29,13 @@ class _Parser(argparse.ArgumentParser):
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         return arg_line.partition('#')[0].split()
+
+
+def _name(value: str) -> str:
+    """Argument type: a name for weights."""
+    if not NAME.fullmatch(value):
+        raise argparse.ArgumentTypeError(f'{value}: letters, digits, blanks and ".+-_()" alone')
+    return value
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -130,7 +138,9 @@ def get_parser() -> argparse.ArgumentParser:
     running.add_argument(
         '--out', type=Path, required=True, metavar='FOLDER', help='for weights and logs'
     )
-    running.add_argument('--name', default='user', help='name written into the weights')
+    running.add_argument(
+        '--name', type=_name, default='user', help='name written into the weights'
+    )
     running.add_argument(
         '--device', type=device_name, default='auto', metavar='{auto,cpu,cuda[:N]}',
         help='default: auto, a GPU where there is one',
@@ -177,8 +187,9 @@ def check_options(opts: argparse.Namespace) -> None:
         raise TumorregError('--n-shapes needs --shapes.')
     if (opts.patience or opts.validate_every) and not opts.validate:
         raise TumorregError('--patience and --validate-every need --validate.')
+    prefix = '' if opts.task in FROM_LABEL_MAPS else 'sub-'  # of names of files it is a part
     opts.exclude, opts.validate = (
-        sorted({label.removeprefix('sub-') for label in labels})
+        sorted({label.removeprefix(prefix) for label in labels})
         for labels in (opts.exclude, opts.validate)
     )
     folders = [folder for folder in (opts.data, opts.healthy) if folder is not None]

@@ -36,6 +36,7 @@ from tumorreg_wf.template import load_template
 from tumorreg_wf.weights import find_weights
 from tumorreg_wf.workflows.base import workflow_name
 from tumorreg_wf.workflows.engines import registration_settings
+from tumorreg_wf.workflows.workers import MultiProcPlugin
 
 
 def evaluate_registration(
@@ -87,10 +88,10 @@ def evaluate_registration(
             f'{dataset}: no T1w without the tumour of {", ".join(alone)}, so no {ORACLE}. '
             'Add other arms with --arms.'
         )
-    network = find_weights('inpainting', weights)
+    network, tissues = find_weights('inpainting', weights), find_weights('tissues')
     run = {
         'command': command,
-        'weights': describe_weights({network.name: network}),
+        'weights': describe_weights({one.name: one for one in (network, tissues)}),
         'random_seed': seed,
         'nprocs': nprocs,
         'omp_nthreads': omp_nthreads,
@@ -119,9 +120,9 @@ def evaluate_registration(
     stages = {stage_name(arm, settings, shared_affine): arm for arm in arms}
     results = _Results(cases, stages)
     plugin_args = {'n_procs': nprocs, 'raise_insufficient': False, 'mp_context': 'forkserver'}
-    plugin_args['status_callback'] = results
+    plugin = MultiProcPlugin(plugin_args | {'status_callback': results})
     try:
-        workflow.run(plugin='MultiProc', plugin_args=plugin_args)
+        workflow.run(plugin=plugin)
     except RuntimeError as error:  # Nipype's, after it has tried all it could
         print(str(error).splitlines()[0], flush=True)
 

@@ -22,6 +22,8 @@ def read_settings(source: Path) -> dict:
         settings = json.loads(source.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise TumorregError(f'{source}: cannot be read as JSON ({error}).') from None
+    if not isinstance(settings, dict):
+        raise TumorregError(f'{source}: must hold an object, names and values in braces.')
     return {key: value for key, value in settings.items() if not key.startswith('_')}
 
 

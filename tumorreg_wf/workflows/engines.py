@@ -45,6 +45,10 @@ def registration_settings(name: str) -> dict:
                 f'{name}: neither settings of greedy ("affine", and "deformable" or "tissues") '
                 'nor of antsRegistration ("transforms" and so on).'
             )
+        if engine_of(settings) == 'greedy' and not all(
+            isinstance(options, str) for options in settings.values()
+        ):
+            raise TumorregError(f'{name}: the options of a stage of greedy are one text.')
         return settings
     if name.startswith('greedy'):
         return read_settings(Path(str(files('tumorreg_wf') / 'data' / f'{name}.json')))

@@ -48,9 +48,9 @@ def init_tissues_wf(
     weights = weights or find_weights('tissues')
     workflow = Workflow(name=name)
     workflow.__desc__ = (
-        'Grey matter, white matter and CSF were found in the T1w with a U-Net [@unet3d] that '
-        'was trained on images drawn from label maps [@synthseg] (weights '
-        f'{weights.name}, sha256 {weights.sha256[:12]}). '
+        'Grey matter, white matter and CSF were found, in the image that the template was '
+        'registered to, with a U-Net [@unet3d] that was trained on images drawn from label maps '
+        f'[@synthseg] (weights {weights.name}, sha256 {weights.sha256[:12]}). '
     )
     inputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'brain_mask']), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=list(MAPS)), name='outputnode')
