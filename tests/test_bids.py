@@ -299,6 +299,11 @@ class TestOddDatasets:
         with pytest.raises(TumorregError, match=said):
             check_names([Anatomy('01', None, Path(f'/x/sub-01_{name}_T1w.nii.gz'))])
 
+    def test_an_image_outside_of_anat(self, tree):
+        root = tree('sub-01_T1w')
+        (root / 'sub-01' / 'sub-01_acq-b_T1w.nii.gz').touch()
+        assert [found.t1w.name for found in collect(root)] == ['sub-01_T1w.nii.gz']
+
     def test_the_phase_is_no_flair(self, tree):
         (found,) = collect(tree('sub-01_T1w', 'sub-01_part-phase_FLAIR'))
         assert found.flair is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.intensity import (
     QUANTILES,
     fit_reference,
@@ -11,6 +12,7 @@ from tumorreg_wf.intensity import (
     normalize,
     normalize_modality,
     reference_quantiles,
+    require_content,
     stripped_brain_mask,
 )
 
@@ -182,6 +184,11 @@ class TestStripping:
 
     def test_no_brain(self):
         assert not stripped_brain_mask(np.zeros((5, 5, 5))).any()
+
+
+def test_a_mask_is_no_image(phantom):
+    with pytest.raises(TumorregError, match='This is a mask'):
+        require_content(phantom.brain.get_fdata(), 'x.nii')
 
 
 def test_reference_is_the_mean_of_z_scored_quantiles():

@@ -225,6 +225,24 @@ class TestFolder:
         (tmp_path / 'parcels.tsv').write_text('index\tname\n1\tall\n')
         found = data_of(load_template(source, tmp_path / 'out', atlas=given).atlas)
         assert found[where] == 0 and found.sum() == (halves == 1).sum()
+        (tmp_path / 'parcels.tsv').write_text('index\tname\n9\tall\n')
+        with pytest.raises(TumorregError, match=r'parcels\.tsv names none of the labels'):
+            load_template(source, tmp_path / 'out', atlas=given)
+
+    def test_atlases_that_desc_tells_apart(self, source, tmp_path):
+        names = []
+        for parcels in ('100', '400'):
+            stem = 'tpl-Phantom_res-01_atlas-Quarters'
+            for ending in ('.nii.gz', '.tsv'):
+                shutil.copy(
+                    source / f'{stem}_dseg{ending}',
+                    tmp_path / f'{stem}_desc-{parcels}_dseg{ending}',
+                )
+            given = tmp_path / f'{stem}_desc-{parcels}_dseg.nii.gz'
+            template = load_template(source, tmp_path / 'out', atlas=given)
+            names.append(template.atlas_name)
+            assert template.atlas_source == given
+        assert names == ['Quarters100', 'Quarters400']
 
     def test_no_such_atlas(self, source, tmp_path):
         atlas = tmp_path / 'atlas-X_dseg.nii.gz'

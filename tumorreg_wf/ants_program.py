@@ -28,11 +28,17 @@ def load_library() -> ModuleType:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program named first with the arguments that follow; its exit code comes back."""
-    name, *arguments = sys.argv[1:] if argv is None else argv
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or ['']
     if arguments == ['--version']:
         print(f'ANTs Version: embedded-in-antspyx-{version("antspyx")}')
         return 0
-    return getattr(load_library(), name)(arguments)
+    program = getattr(load_library(), name, None) if name[:1].isalpha() else None
+    if program is None:
+        print(
+            "The first argument is one of ANTs' programs, as antsApplyTransforms.", file=sys.stderr
+        )
+        return 2
+    return program(arguments)
 
 
 if __name__ == '__main__':

@@ -329,7 +329,7 @@ def collect_anatomies(
         return {subject: list(files.values()) for subject, files in found.items()}
 
     everywhere = (*derivatives, layout)
-    raw: dict = {'ceagent': None, 'desc': None, 'space': None, 'part': None}
+    raw: dict = {'datatype': 'anat', **dict.fromkeys(('ceagent', 'desc', 'space', 'part'))}
     t1ws = query([layout], 't1w', suffix='T1w', **raw)
     flairs = query([layout], 'flair', suffix='FLAIR', **raw)
     tumors = query(

@@ -89,7 +89,7 @@ def _has_scalp(data: np.ndarray, spacing: np.ndarray) -> bool:
 
 
 def require_content(data: np.ndarray, path: str | Path) -> None:
-    """Raise :class:`TumorregError` if an image is 0 all over, or has hardly a slice."""
+    """Raise :class:`TumorregError` if an image has no contrast, or hardly a slice."""
     if min(data.shape) < FEWEST_SLICES:
         raise TumorregError(
             f'{path}: only {min(data.shape)} slices along one axis, {FEWEST_SLICES} are needed. '
@@ -97,6 +97,11 @@ def require_content(data: np.ndarray, path: str | Path) -> None:
         )
     if not data.any():
         raise TumorregError(f'{path}: every voxel is 0. Check the conversion.')
+    body = data[data != 0]
+    if body.min() == body.max():
+        raise TumorregError(
+            f'{path}: all voxels that are not 0 are {body[0]:g}. This is a mask, and no image.'
+        )
 
 
 def require_stripped(data: np.ndarray, spacing: np.ndarray, path: str | Path) -> None:

@@ -58,6 +58,8 @@ def read_image(path: str | Path) -> tuple[nb.spatialimages.SpatialImage, np.ndar
     except FileNotFoundError:
         reason = NOT_HERE if path.is_symlink() else 'no such file.'
         raise TumorregError(f'{path}: {reason}') from None
+    except PermissionError:
+        raise TumorregError(f'{path}: no permission to read this file.') from None
     except MemoryError:
         raise TumorregError(f'{path}: there is too little memory to read this image.') from None
     except Exception as error:  # nibabel, gzip and zlib each have their own exceptions

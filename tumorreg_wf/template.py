@@ -41,7 +41,7 @@ class Template:
     tissues : probability maps of GM, WM and CSF.
     atlas_name : as in file names, ``atlas-<name>``.
     atlas, atlas_lut : label image and BIDS look-up table (index, name, ...).
-    source : the T1w the user gave; None for the packaged template.
+    source, atlas_source : T1w and label image the user gave; None for the packaged ones.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Template:
     atlas: Path
     atlas_lut: Path
     source: Path | None = None
+    atlas_source: Path | None = None
 
     @property
     def is_there(self) -> bool:
@@ -119,7 +120,7 @@ def load_template(
     atlas_name = DEFAULT_ATLAS if labels is None else _name_of_atlas(labels)
     stamp = _stamp(files, '' if found is None or found.maps else found_by)
     paths = _paths(
-        name, atlas_name, folder / f'{name}-{stamp}', None if found is None else found.t1w
+        name, atlas_name, folder / f'{name}-{stamp}', None if found is None else found.t1w, labels
     )
     if not paths.is_there:  # those who tidy up scratch disks delete file by file
         paths.t1w.parent.mkdir(parents=True, exist_ok=True)
@@ -234,9 +235,12 @@ def _stamp(files: list[Path], found_by: str) -> str:
 
 
 def _name_of_atlas(path: Path) -> str:
-    """Name of an atlas: the entity of its file, or else all of the file's name."""
-    named = re.search('(?:^|_)(?:atlas|seg)-([^_.]+)', path.name)
-    return _plain(named[1] if named else path.name.partition('.')[0], path)
+    """Name of an atlas: what its file's entities say, or else all of the file's name.
+
+    One atlas may come with 100 or 400 parcels, which only ``desc`` tells apart.
+    """
+    named = re.findall('(?:^|_)(?:atlas|seg|desc)-([^_.]+)', path.name)
+    return _plain(''.join(named) or path.name.partition('.')[0], path)
 
 
 def _write_atlas(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, atlas: Path) -> None:
@@ -246,9 +250,12 @@ def _write_atlas(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, atla
             f'{atlas}: no label of this atlas lies in the brain of the template {paths.name}. '
             'It must be in the same space.'
         )
-    lut = read_lut(_table_of(atlas))
+    table = _table_of(atlas)
+    lut = read_lut(table)
     # what the table does not name is no region, and may be more than the type holds
     labels[~np.isin(labels, lut['index'])] = 0
+    if not labels[brain].any():
+        raise TumorregError(f'{atlas}: {table.name} names none of the labels of this image.')
     _save(labels.astype(np.int16), image, paths.atlas)
     _write_lut(lut, paths.atlas_lut)
 
@@ -278,14 +285,17 @@ def _fetch(name: str) -> Path:
         fetch(suffix='probseg', label=['GM', 'WM', 'CSF'], atlas=None)
         return Path(found[0]).parent
     except Exception as error:  # the network, the cache and the name can all fail
+        reason = f'{error}'.rstrip('.')[:150]
         raise TumorregError(
             f'--template {name}: no folder, and nothing that TemplateFlow could give: '
-            f'{str(error):.150} Check the name and the network, or give a folder in the layout of '
+            f'{reason}. Check the name and the network, or give a folder in the layout of '
             'TemplateFlow.'
         ) from None
 
 
-def _paths(name: str, atlas_name: str, folder: Path, source: Path | None = None) -> Template:
+def _paths(
+    name: str, atlas_name: str, folder: Path, source: Path | None, atlas_source: Path | None
+) -> Template:
     def path(ending: str) -> Path:
         return folder / f'tpl-{name}_{ending}'
 
@@ -302,6 +312,7 @@ def _paths(name: str, atlas_name: str, folder: Path, source: Path | None = None)
         atlas=path(f'atlas-{atlas_name}_dseg.nii.gz'),
         atlas_lut=path(f'atlas-{atlas_name}_dseg.tsv'),
         source=source,
+        atlas_source=atlas_source,
     )
 
 

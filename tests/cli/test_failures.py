@@ -1,6 +1,6 @@
 import pytest
 
-from tumorreg_wf.cli.failures import OTHERWISE, Failure, read_crash
+from tumorreg_wf.failures import OTHERWISE, Failure, read_crash
 
 
 @pytest.fixture
@@ -46,6 +46,16 @@ def test_advice_fits_the_reason(crash, reason, advice):
 
 def test_a_crash_file_without_a_traceback(crash):
     assert crash('Killed\n').reason == 'Killed'
+
+
+def test_what_is_refused_says_itself_what_to_do(crash):
+    failure = crash(
+        'Traceback (most recent call last):\n  File "x"\n'
+        'tumorreg_wf.errors.TumorregError: mask.nii.gz: no voxel reaches 0.5. '
+        'A mask has 1 inside.\n'
+    )
+    assert failure.reason == 'mask.nii.gz: no voxel reaches 0.5. A mask has 1 inside.'
+    assert failure.advice == 'The same command then goes on from there.'
 
 
 def test_what_was_found_before_any_step_says_itself_what_to_do():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.cli.run import main
+from tumorreg_wf.reports.record import Record, record_file, write_record
 from tumorreg_wf.workflows.outputs import write_dataset_files
 
 
@@ -21,6 +22,7 @@ def folders(tmp_path):
         (bids / f'sub-{label}' / 'anat').mkdir(parents=True)
         (bids / f'sub-{label}' / 'anat' / f'sub-{label}_T1w.nii.gz').touch()
     write_dataset_files(out, bids_dir=bids, command='tumorreg')
+    (out / 'logs').mkdir()
     for label in ('01', '02'):
         stem = out / f'sub-{label}' / 'anat' / f'sub-{label}'
         stem.parent.mkdir(parents=True)
@@ -38,6 +40,7 @@ def folders(tmp_path):
         Path(f'{path}.json').write_text(
             json.dumps({'Type': 'Lesion', 'Sources': ['bids:raw:x'], 'Manual': False})
         )
+        write_record(out, label, Record('a run', 'a command'))
     return bids, out
 
 
@@ -56,6 +59,24 @@ def test_group(folders, capsys):
     captured = capsys.readouterr()
     assert str(out / 'group.html') in captured.out
     assert captured.err.splitlines() == ['tumorreg: no derivatives: sub-03']
+
+
+def test_results_of_an_earlier_run_are_named(folders, capsys):
+    bids, out = folders
+    record_file(out, '02').unlink()
+    assert main([str(bids), str(out), 'group']) == 0
+    said = capsys.readouterr().err
+    assert 'last run not finished, results of an earlier one: sub-02' in said
+
+
+def test_a_map_of_masks_that_are_gone_goes(folders):
+    bids, out = folders
+    assert main([str(bids), str(out), 'group']) == 0
+    assert list(out.glob('tpl-*/anat/*'))
+    for mask in out.glob('sub-*/anat/*_label-tumor_mask.*'):
+        mask.unlink()
+    assert main([str(bids), str(out), 'group']) == 0
+    assert not list(out.glob('tpl-*/anat/*'))
 
 
 def test_one_participant(folders, capsys):

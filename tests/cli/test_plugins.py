@@ -1,9 +1,9 @@
 import pytest
 
-from tumorreg_wf.cli.failures import read_crash
 from tumorreg_wf.cli.plugins import PLUGINS, read_plugin, runs_elsewhere
 from tumorreg_wf.cli.run import main
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.failures import read_crash
 
 
 @pytest.fixture

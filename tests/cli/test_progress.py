@@ -11,8 +11,8 @@ from nipype.pipeline import engine as pe
 from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.cli import progress as module
 from tumorreg_wf.cli.console import Console
-from tumorreg_wf.cli.failures import read_crash
 from tumorreg_wf.cli.progress import Progress, stage_of
+from tumorreg_wf.failures import read_crash
 from tumorreg_wf.reports import Record
 
 

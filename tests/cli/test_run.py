@@ -285,6 +285,14 @@ def test_wrong_use(bids_phantom, tmp_path):
     check_message(tumorreg(bids_phantom, link, *options), 2, 'the dataset itself')
     check_message(tumorreg(link, bids_phantom, *options), 2, 'the dataset itself')
     assert (bids_phantom / 'dataset_description.json').read_text() == description
+    (bids_phantom / 'sub-01' / 'out').mkdir()
+    check_message(
+        tumorreg(bids_phantom, bids_phantom / 'sub-01' / 'out', *options), 2, 'participant'
+    )
+    (bids_phantom / 'sub-01' / 'out').rmdir()
+    check_message(
+        tumorreg(bids_phantom, out, 'participant', '-w', out / 'work'), 2, 'into the output folder'
+    )
     inside = ('participant', '-w', link / 'work')
     check_message(tumorreg(bids_phantom, out, *inside), 2, '--work-dir')
     theirs = empty_dataset(tmp_path / 'fmriprep')
@@ -316,6 +324,25 @@ def test_no_room_for_the_template(bids_phantom, tmp_path, monkeypatch, capsys):
     arguments = bids_phantom, tmp_path / 'out', 'participant', '-w', tmp_path / 'work'
     assert main([*map(str, arguments), '--device', 'cpu']) == 1
     assert 'error: atlas.nii.gz: No space left on device.' in capsys.readouterr().err
+
+
+def test_what_cannot_be_used_stops_its_participant_alone(bids_phantom, tmp_path):
+    masks = empty_dataset(tmp_path / 'masks')
+    (masks / 'sub-01' / 'anat').mkdir(parents=True)
+    t1w = nb.load(bids_phantom / 'sub-01' / 'anat' / 'sub-01_T1w.nii.gz')
+    empty = masks / 'sub-01' / 'anat' / 'sub-01_desc-brain_mask.nii.gz'
+    nb.Nifti1Image(np.zeros(t1w.shape, np.uint8), t1w.affine).to_filename(empty)
+    again = ('participant', '-w', tmp_path / 'work', '-d', masks, '--boilerplate-only')
+    done = tumorreg(bids_phantom, tmp_path / 'out', *again)
+    check_message(done, 1, 'sub-01 failed', 'this brain mask is empty')
+    assert 'sub-02' in done.stdout
+
+
+def test_reports_of_who_never_ran(bids_phantom, tmp_path):
+    again = ('participant', '-w', tmp_path / 'work', '--participant-label', '01', '--reports-only')
+    done = tumorreg(bids_phantom, tmp_path / 'out', *again)
+    check_message(done, 1, 'sub-01 failed', 'not run yet')
+    assert not (tmp_path / 'out' / 'sub-01.html').exists()
 
 
 def test_no_t1w(tmp_path):

@@ -47,6 +47,7 @@ def load(path):
 
 def test_conform_squeezes_and_cleans(save):
     data = np.ones((6, 7, 8, 1), np.float32)
+    data[3:] = 2
     data[0, 0, 0] = np.nan
     out = nb.load(Conform(in_file=save(data)).run().outputs.out_file)
     assert out.shape == (6, 7, 8)

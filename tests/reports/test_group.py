@@ -13,6 +13,7 @@ from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES
 from tumorreg_wf.reports import group
 from tumorreg_wf.reports.group_page import plot_map, write_group_report
+from tumorreg_wf.reports.record import Record, write_record
 
 
 def write_tsv(path, row):
@@ -186,15 +187,19 @@ def test_gaps(tmp_path):
 
     def gaps(participants=(), sessions=()):
         tables = group.find_tables(out, participants, sessions)
-        return group.find_gaps(bids, tables, participants, sessions)
+        return group.find_gaps(bids, out, tables, participants, sessions)
 
+    (out / 'logs').mkdir()
+    write_record(out, '2', Record('a run', 'a command'))
+    unfinished = 'last run not finished, results of an earlier one'
     assert gaps() == {
+        unfinished: ['sub-1'],
         'no T1w in the dataset': ['sub-3'],
         'no derivatives': ['sub-2_ses-b'],
         'no table of quality (desc-qc_morph.tsv)': ['sub-2_ses-a'],
         'no tumour mask in template space': ['sub-2_ses-a'],
     }
-    assert gaps(['1']) == {}
+    assert gaps(['1']) == {unfinished: ['sub-1']}
     # --session-label looks at that session alone; nobody in it has a mask
     assert gaps(['2'], ['a']) == {'no table of quality (desc-qc_morph.tsv)': ['sub-2_ses-a']}
 

@@ -24,6 +24,7 @@ TEMPLATE = SimpleNamespace(
     atlas=FILE,
     atlas_lut=FILE,
     source=None,
+    atlas_source=None,
 )
 PLACES = {'out_dir': '/out', 'bids_dir': '/data', 't1w': '/data/sub-01/anat/sub-01_T1w.nii.gz'}
 #: Arguments of each factory; those of a whole run take no inputs of other workflows.

@@ -8,7 +8,7 @@ from nipype.interfaces.utility import Function
 from nipype.pipeline import engine as pe
 
 from tumorreg_wf.cli.engines import make_engine
-from tumorreg_wf.cli.failures import read_crash
+from tumorreg_wf.failures import read_crash
 
 
 def die(x):

@@ -198,6 +198,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     opts = get_parser().parse_args(argv)
     try:
+        if opts.out.exists() and not opts.out.is_dir():
+            raise TumorregError(f'{opts.out}: this is a file. A folder for the results is needed.')
         _evaluate(opts, shlex.join(['tumorreg-evaluate', *argv]))
     except TumorregError as error:
         print(f'tumorreg-evaluate: {error}', file=sys.stderr)

@@ -68,12 +68,14 @@ def run_group(
 
     table, dictionary = group.read_tables(tables)
     maps = group.map_tumors(tables)
-    gaps = group.find_gaps(bids_dir, tables, participants, sessions)
+    gaps = group.find_gaps(bids_dir, out_dir, tables, participants, sessions)
     command = shlex.join(sys.argv)
     try:
         print(f'Table: {group.write_table(table, dictionary, out_dir)}')
-        for tumor_map in maps:
-            print(f'Map: {group.write_map(tumor_map, out_dir)}')
+        written = [group.write_map(tumor_map, out_dir) for tumor_map in maps]
+        for path in written:
+            print(f'Map: {path}')
+        group.remove_other_maps(written, out_dir)
         print(f'Report: {write_group_report(out_dir, table, maps, gaps, command)}')
     except OSError as error:
         raise TumorregError(f'{describe_error(error)}.') from None

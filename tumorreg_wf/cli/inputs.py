@@ -14,8 +14,9 @@ from tumorreg_wf.bids import (
     open_layout,
 )
 from tumorreg_wf.cli.console import Console
-from tumorreg_wf.cli.failures import Failure
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.failures import Failure
+from tumorreg_wf.files import describe_error
 from tumorreg_wf.settings import Settings
 
 
@@ -49,6 +50,8 @@ def find_input(
                 anatomies += checked
             except TumorregError as error:
                 failures[participant] = Failure(str(error))
+            except OSError as error:  # no permission, or a disk that went away
+                failures[participant] = Failure(f'{describe_error(error)}.')
     if misnamed := [] if settings.participants else find_misnamed(settings.bids_dir):
         console.warn(
             f'{list_some(misnamed, 5)}: not looked at. Labels of participants are letters and '
@@ -125,7 +128,9 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> Anatomy:
     if anatomy.flair is not None:
         require_content(load_image(anatomy.flair).get_fdata(dtype='float32'), anatomy.flair)
     for path in anatomy.masks:
-        load_image(path)
+        mask = load_image(path)
+        if path == anatomy.brain_mask and not (mask.get_fdata(dtype='float32') >= 0.5).any():
+            raise TumorregError(f'{path}: this brain mask is empty. Correct it, or leave it out.')
     data = t1w.get_fdata(dtype='float32')
     require_content(data, anatomy.t1w)
     taken_as_stripped = settings.skull_strip == 'skip' and anatomy.brain_mask is None

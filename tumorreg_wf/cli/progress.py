@@ -104,7 +104,7 @@ class Progress:
         elif status == 'exception':
             self._fail(name, anatomy)
         elif name in self._running or anatomy.subject not in self.failed:
-            self._end(name, anatomy, getattr(node.result, 'runtime', None))
+            self._end(name, anatomy, node)
             if name.rpartition('.')[2].startswith('ds_'):
                 outputs = node.result.outputs
                 self.stored[anatomy.subject] += map(Path, _listed(outputs.out_file))
@@ -124,14 +124,16 @@ class Progress:
             self._console.say(f'{anatomy.label}: {what}; {self._counts()}')
         self._console.detail(f'{anatomy.label}: {_step(name)} {self._word}')
 
-    def _end(self, name: str, anatomy: Anatomy, runtime) -> None:
-        seconds = getattr(runtime, 'duration', None) or 0.0
+    def _end(self, name: str, anatomy: Anatomy, node) -> None:
+        seconds = getattr(getattr(node.result, 'runtime', None), 'duration', None) or 0.0
         stage = _stage(name)
         self.timings[anatomy.subject][STAGES.get(stage, stage)] += seconds
         self._todo[anatomy.subject].discard(name)
         self._n_done += 1
         if self._running.pop(name, None) is None:
-            self._console.detail(f'{anatomy.label}: {_step(name)} was done before')
+            # Nipype tells of no start of those that it runs itself
+            how = 'done' if node.run_without_submitting else 'was done before'
+            self._console.detail(f'{anatomy.label}: {_step(name)} {how}')
         else:
             self._measured[_step(name)].append(seconds)
             self._console.detail(f'{anatomy.label}: {_step(name)} done ({seconds:.0f} s)')

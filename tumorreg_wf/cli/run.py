@@ -27,7 +27,7 @@ from tumorreg_wf.bids import (
     is_own_output,
 )
 from tumorreg_wf.cli.console import Console
-from tumorreg_wf.cli.failures import Failure, read_crash, tell_failures, write_failure
+from tumorreg_wf.cli.failures import tell_failures, write_failure
 from tumorreg_wf.cli.group import find_group, run_group
 from tumorreg_wf.cli.inputs import find_input
 from tumorreg_wf.cli.parser import absolute, get_parser, make_settings
@@ -40,6 +40,7 @@ from tumorreg_wf.cli.plugins import (
     runs_elsewhere,
 )
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.failures import Failure, read_crash
 from tumorreg_wf.files import describe_error, hold, remove_parts, write_text
 from tumorreg_wf.settings import Settings
 
@@ -54,6 +55,7 @@ FAILED, WRONG_ARGUMENTS, SUBMITTED = 1, 2, 3
 #: Outputs that some settings make and others do not, after the T1w's name.
 SOMETIMES = ('label-tumor_probseg.*', 'space-*', 'atlas-*', 'from-*_xfm.*')
 
+NOT_RUN = Failure('not run yet. Leave out --reports-only.')
 NOT_FINISHED = Failure('not finished. The same command goes on from there.')
 
 
@@ -135,6 +137,14 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
             f'{settings.out_dir}: derivatives cannot go into the dataset itself. '
             f'Use for instance {settings.bids_dir / "derivatives" / "tumorreg"}.'
         )
+    if any(
+        _is_same(folder.parent, bids_dir) and folder.name.startswith('sub-')
+        for folder in (out_dir, *out_dir.parents)
+    ):
+        raise TumorregError(
+            f'{settings.out_dir}: derivatives cannot go into the folder of a participant. '
+            f'Use for instance {settings.bids_dir / "derivatives" / "tumorreg"}.'
+        )
     if (out_dir / 'dataset_description.json').exists() and not is_own_output(out_dir):
         raise TumorregError(
             f'{settings.out_dir}: its dataset_description.json is not of tumorreg, and files of '
@@ -146,11 +156,12 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
             'overwritten. Put corrected masks into a folder of their own.'
         )
     check_filters(settings.bids_filters)
-    if any(_is_same(folder, bids_dir) for folder in (work_dir, *work_dir.parents)):
-        raise TumorregError(
-            f'{settings.work_dir}: intermediate results cannot go into the dataset. Give another '
-            '--work-dir.'
-        )
+    for whose, folder in (('the dataset', bids_dir), ('the output folder', out_dir)):
+        if any(_is_same(parent, folder) for parent in (work_dir, *work_dir.parents)):
+            raise TumorregError(
+                f'{settings.work_dir}: intermediate results cannot go into {whose}. Give another '
+                '--work-dir.'
+            )
     participants = find_participants(settings.bids_dir, settings.participants)
     find_weights('brain', settings.brain_weights)
     find_weights('segmentation', settings.segmentation_weights)
@@ -169,8 +180,10 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
 
 
 def _is_same(folder: Path, other: Path) -> bool:
-    """Whether two names, through links or mounts, stand for one folder; it need not exist."""
-    return folder.exists() and folder.samefile(other)
+    """Whether two names, through links or mounts, stand for one folder; neither need exist."""
+    if folder.resolve() == other.resolve():
+        return True
+    return folder.exists() and other.exists() and folder.samefile(other)
 
 
 def _find_template(settings: Settings) -> Template:
@@ -275,7 +288,7 @@ def _run(
 
     run = console.name
     anatomies, failures = find_input(settings, participants, console)
-    write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=' '.join(sys.argv))
+    write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=shlex.join(sys.argv))
     for participant, failure in failures.items():
         write_failure(crash_folder(settings.out_dir, participant, run), failure.reason)
     records = {label: Record(run, shlex.join(sys.argv)) for label in participants}
@@ -384,6 +397,9 @@ def _write_reports_anew(settings: Settings, participants: list[str], console: Co
     failures: dict[str, Failure] = {}
     for label in participants:
         record = read_record(settings.out_dir, label)
+        if not (settings.out_dir / f'sub-{label}').exists():
+            failures[label] = NOT_RUN
+            continue
         if record is None:
             record = Record(console.name, shlex.join(sys.argv))
             failures[label] = NOT_FINISHED

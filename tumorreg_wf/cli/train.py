@@ -112,7 +112,9 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
     features = None
     if opts.features or recipe.with_features:
         if network.dimensions == 3:
-            raise TumorregError(f'--features: {recipe.architecture} is trained without.')
+            raise TumorregError(
+                f'--features, --preset paper: {recipe.architecture} is trained without features.'
+            )
         features = load_features(opts.features, device)
 
     if opts.task in FROM_LABEL_MAPS:

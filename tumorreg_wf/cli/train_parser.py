@@ -183,6 +183,9 @@ def check_options(opts: argparse.Namespace) -> None:
         raise TumorregError(f'--healthy, --simulated and --features are not for {opts.task}.')
     if opts.task == 'tissues' and opts.spacing not in (None, 1):
         raise TumorregError('--spacing: label maps are drawn, and tissues learnt, at 1 mm.')
+    for folder in (opts.data, opts.healthy, opts.simulated):
+        if folder is not None and folder.exists() and opts.out.resolve() == folder.resolve():
+            raise TumorregError(f'--out {opts.out}: weights cannot go into the data.')
     if opts.n_shapes and not opts.shapes:
         raise TumorregError('--n-shapes needs --shapes.')
     if (opts.patience or opts.validate_every) and not opts.validate:

@@ -119,8 +119,8 @@ class ConformMask(SimpleInterface):
             )
         if values.any() and not found.any():
             raise TumorregError(
-                f'{self.inputs.in_file}: this mask does not overlap {self.inputs.reference}. '
-                'Their headers place them apart; check that both are of one session and space.'
+                f'{self.inputs.in_file}: this mask does not overlap its T1w. Their headers place '
+                'them apart; check that both are of one session and space.'
             )
         out_file = os.path.join(runtime.cwd, 'mask.nii.gz')
         self._results['out_mask'] = save_like(found, reference, out_file)

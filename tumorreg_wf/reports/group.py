@@ -19,6 +19,7 @@ from tumorreg_wf.files import write_aside, write_text
 from tumorreg_wf.images import load_image, same_grid, save_like
 from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES, find_outliers
+from tumorreg_wf.reports.record import record_file
 
 TUMOR, QUALITY = '_desc-tumor_morph', '_desc-qc_morph'
 
@@ -269,14 +270,26 @@ def write_map(tumor_map: TumorMap, out_dir: Path) -> Path:
     return path
 
 
+def remove_other_maps(maps: Sequence[Path], out_dir: Path) -> None:
+    """Remove maps that an earlier run wrote of patients who are no longer there."""
+    for path in out_dir.glob('tpl-*/anat/tpl-*_label-tumor_probseg.nii.gz'):
+        if path not in maps:
+            Path(str(path).replace('.nii.gz', '.json')).unlink(missing_ok=True)
+            path.unlink()
+
+
 def find_gaps(
-    bids_dir: Path, tables: Sequence[Path], participants: Sequence[str], sessions: Sequence[str]
+    bids_dir: Path,
+    out_dir: Path,
+    tables: Sequence[Path],
+    participants: Sequence[str],
+    sessions: Sequence[str],
 ) -> dict[str, list[str]]:
     """List what is missing: T1w without derivatives, and derivatives that are not complete.
 
     Parameters
     ----------
-    bids_dir : root of the dataset.
+    bids_dir, out_dir : roots of the dataset and of the derivatives.
     tables : from :func:`find_tables`.
     participants, sessions : labels looked at; all where empty.
 
@@ -301,6 +314,11 @@ def find_gaps(
         if not names and not sessions:
             gaps['no T1w in the dataset'].append(folder.name)
         gaps['no derivatives'] += sorted(names - done)
+    gaps['last run not finished, results of an earlier one'] = [
+        name
+        for name in dict.fromkeys(_labels(table)[0] for table in tables)
+        if not record_file(out_dir, name[4:]).exists()
+    ]
     gaps[f'no table of quality ({QUALITY[1:]}.tsv)'] = [
         prefix
         for table, prefix in prefixes.items()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from tumorreg_wf.failures import read_crash
 from tumorreg_wf.interfaces.fragments import html_table
 from tumorreg_wf.reports.page import Part, Section, copyable, render_page
 from tumorreg_wf.reports.record import Record
@@ -90,7 +91,7 @@ def about_parts(record: Record) -> list[Part]:
 
 
 def errors_html(crash_files: Sequence[str | Path]) -> str:
-    """List crash files, each with its node and traceback; all text is escaped."""
+    """List crash files, each with the reason, what to do, and the traceback; text is escaped."""
     count = len(crash_files)
     steps = '1 step' if count == 1 else f'{count} steps'
     parts = [f'<p class="warning" role="alert">{steps} failed: results are not complete.</p>']
@@ -99,7 +100,9 @@ def errors_html(crash_files: Sequence[str | Path]) -> str:
         first = text.partition('\n')[0]
         node = first.removeprefix('Node: ') if first.startswith('Node: ') else path.name
         at = max(text.find('Traceback (most recent call last)'), 0)
+        failure = read_crash(path)
         parts.append(
+            f'<p>{escape(failure.reason)} {escape(failure.advice)}</p>'
             f'<details><summary>{escape(node)}</summary>'
             f'<p><small>{escape(str(path))}</small></p><pre>{escape(text[at:])}</pre></details>'
         )

@@ -34,6 +34,25 @@ MORPH_COLUMNS = {
     'n_regions': {'Description': 'Atlas regions the tumour overlaps'},
 }
 
+#: Columns of ``atlas-A_desc-tumor_morph.tsv``.
+REGION_COLUMNS = {
+    'index': {'Description': 'Label of the region in the segmentation'},
+    'name': {'Description': 'Name of the region'},
+    'hemisphere': {'Description': 'L, R, or B where it lies on both sides'},
+    'volume_mm3': {'Description': 'Volume of the region', 'Units': 'mm^3'},
+    'tumor_mm3': {'Description': 'Volume of the region the tumour takes', 'Units': 'mm^3'},
+    'tumor_fraction': {'Description': 'Part of the region the tumour takes, 0 to 1'},
+    'distance_mm': {
+        'Description': "Distance between the region's nearest voxel and the tumour's; 0 where "
+        'they overlap',
+        'Units': 'mm',
+    },
+    'reliability': {
+        'Description': 'Part of the region, 0 to 1, where the warped atlas says of the tissue '
+        'what the T1w says; what was replaced counts as 0'
+    },
+}
+
 
 def morph_columns(template: str) -> dict[str, dict]:
     """Describe the columns of ``desc-tumor_morph.tsv``, some of which name the template."""
@@ -128,6 +147,8 @@ def init_derivatives_wf(
         'Description': 'Tumour replaced by made-up normal tissue; mass effect remains.',
     }
     labels = {'Sources': masked, 'Manual': False}
+    given = template.atlas_source
+    regions = labels | {'Sources': [*masked, *([given.as_uri()] if given else [])]}
     # input field: entities and metadata of its file
     outputs: dict[str, dict] = {
         't1w_preproc': {'desc': 'preproc', 'suffix': 'T1w', 'meta_dict': plain},
@@ -147,8 +168,13 @@ def init_derivatives_wf(
         'inpainted_dseg_lut': {'desc': 'inpainted', 'suffix': 'dseg'},
         'atlas_dseg_lut': {'desc': 'atlas', 'suffix': 'dseg'},
         'atlas_lut': {'atlas': atlas, 'suffix': 'dseg'},
-        'atlas': {'atlas': atlas, 'suffix': 'dseg', 'meta_dict': labels},
-        'regions_tsv': {'atlas': atlas, 'desc': 'tumor', 'suffix': 'morph'},
+        'atlas': {'atlas': atlas, 'suffix': 'dseg', 'meta_dict': regions},
+        'regions_tsv': {
+            'atlas': atlas,
+            'desc': 'tumor',
+            'suffix': 'morph',
+            'meta_dict': REGION_COLUMNS,
+        },
         'tumor_tsv': {'desc': 'tumor', 'suffix': 'morph', 'meta_dict': morph_columns(tpl)},
         'quality_tsv': {'desc': 'qc', 'suffix': 'morph', 'meta_dict': MEASURES},
     }

@@ -191,5 +191,5 @@ def _list_sources(
         ('Weights, recovery', tell('inpainting')),
         ('Weights, tissues', tell('tissues')),
         ('Template', f'{template.name}, {template.source or "packaged with nilearn"}'),
-        ('Atlas', template.atlas_name),
+        ('Atlas', f'{template.atlas_name}, {template.atlas_source or "packaged with tumorreg"}'),
     ]

@@ -17,7 +17,7 @@ from multiprocessing.connection import wait
 from nipype.pipeline import plugins
 from nipype.pipeline.plugins.multiproc import process_initializer
 
-#: What is said of a step whose process was killed; ``cli.failures`` knows what to do.
+#: What is said of a step whose process was killed; ``failures`` knows what to do.
 KILLED = 'RuntimeError: the process of this step was killed from outside\n'
 
 
