@@ -23,7 +23,8 @@ def cited_by_the_package() -> set[str]:
 
 
 def test_citation_holds_what_is_cited_in_order(tmp_path):
-    path = write_citation(tmp_path, 'Bias by N4 [@n4]. Warped by SyN [@syn], again N4 [@n4].')
+    text = 'Bias by N4 [@n4]. Warped by SyN [@syn], again N4 [@n4].'
+    path = write_citation(tmp_path, {'01': text, '02': text})
     assert path == tmp_path / 'logs' / 'CITATION.md'
     text, found = path.read_text(encoding='utf-8').split('## References')
     assert text.startswith('Bias by N4 [@n4]. Warped by SyN [@syn], again N4 [@n4]. Versions: ')
@@ -31,6 +32,13 @@ def test_citation_holds_what_is_cited_in_order(tmp_path):
     assert re.findall(r'^\[@(\w+)\]', found, re.MULTILINE) == ['n4', 'syn', 'ants', 'pytorch']
     assert 'N4ITK: improved N3 bias correction' in found
     assert 'Ronneberger' not in found
+
+
+def test_citation_says_whose_methods_differ(tmp_path):
+    methods = {'01': 'By hand.', '02': 'By SyN [@syn].', '03': 'By hand.'}
+    text = write_citation(tmp_path, methods).read_text(encoding='utf-8')
+    assert text.startswith('sub-01, sub-03: By hand.\n\nsub-02: By SyN [@syn]. Versions: ')
+    assert text.count('## References') == 1
 
 
 def test_nothing_cited_nothing_appended():

@@ -294,8 +294,9 @@ def _run(
     records = {label: Record(run, shlex.join(sys.argv)) for label in participants}
     if anatomies:
         workflow = init_tumorreg_wf(settings, anatomies, template, run)
-        citation = write_citation(settings.out_dir, workflow.visit_desc())
-        for label, methods in _describe_each(workflow, anatomies).items():
+        described = _describe_each(workflow, anatomies)
+        citation = write_citation(settings.out_dir, described)
+        for label, methods in described.items():
             records[label] = replace(records[label], methods=methods)
         if opts.boilerplate_only:
             console.say(f'Methods: {citation}')

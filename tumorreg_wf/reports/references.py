@@ -6,6 +6,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -15,11 +16,20 @@ from tumorreg_wf import __version__
 from tumorreg_wf.files import write_text
 
 
-def write_citation(out_dir: str | Path, text: str) -> Path:
-    """Write the methods text with versions and references to ``<out_dir>/logs/CITATION.md``."""
+def write_citation(out_dir: str | Path, methods: Mapping[str, str]) -> Path:
+    """Write methods with versions and references to ``<out_dir>/logs/CITATION.md``.
+
+    Parameters
+    ----------
+    methods : text by participant; one that many share is there once, with their labels.
+    """
+    whose: dict[str, list[str]] = {}
+    for participant, text in methods.items():
+        whose.setdefault(text, []).append(f'sub-{participant}')
+    parts = [f'{", ".join(labels)}: {text}' for text, labels in whose.items()]
     path = Path(out_dir) / 'logs' / 'CITATION.md'
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, complete_methods(text))
+    write_text(path, complete_methods('\n\n'.join(parts if len(parts) > 1 else whose)))
     return path
 
 
