@@ -129,7 +129,7 @@ def test_links_lead_somewhere():
 
 
 def test_every_output_is_explained(tmp_path):
-    template = SimpleNamespace(name='TPL', atlas_name='A', source=None)
+    template = SimpleNamespace(name='TPL', atlas_name='A', source=None, atlas_source=None)
     workflow = init_derivatives_wf(
         out_dir=str(tmp_path), bids_dir='/data', t1w='/data/sub-01_T1w.nii.gz', template=template
     )
