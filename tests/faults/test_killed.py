@@ -18,7 +18,6 @@ KILLS = [
     ('segment', 'segment'),
     ('inpaint', 'inpaint'),
     ('inpaint', None),
-    ('tissues_wf.find', 'tissues'),
     ('registration_wf.register', 'antsRegistration'),
     ('registration_wf.register', None),
     ('warp_atlas', None),
@@ -26,8 +25,8 @@ KILLS = [
 ]
 
 
-#: The same of a patient with FLAIR and mask.
-KILLS_WITH_MASK = [('coregistration_wf.register', None)]
+#: The same of a patient with FLAIR and mask; SyN needs no tissues, and ends without.
+KILLS_WITH_MASK = [('coregistration_wf.register', None), ('tissues_wf.find', 'tissues')]
 
 
 @pytest.fixture(scope='module')
