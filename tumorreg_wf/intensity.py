@@ -115,10 +115,10 @@ def require_stripped(data: np.ndarray, spacing: np.ndarray, path: str | Path) ->
 
 
 def raise_negative(data: np.ndarray) -> tuple[np.ndarray, float]:
-    """Raise the grey values of an image that go well below 0, as those of z-scores do.
+    """Raise grey values below 0: N4 takes them for logarithms, and may correct nothing for one.
 
-    Bias correction works on logarithms, and 0 is what lies around a stripped brain. The undershoot
-    of an interpolation stays as it is.
+    Where they go well below, as z-scores do, all are raised; the undershoot of an interpolation
+    is cut off.
 
     Parameters
     ----------
@@ -127,14 +127,14 @@ def raise_negative(data: np.ndarray) -> tuple[np.ndarray, float]:
     Returns
     -------
     data : the same, or float32 with all other voxels above 0.
-    shift : what was added to them; 0 where nothing was.
+    shift : what was added to them; 0 where at most undershoot was cut off.
     """
-    body = data != 0
-    low, high = np.percentile(data[body], (0.1, 99.9)) if body.any() else (0.0, 0.0)
-    margin = BELOW * (high - low)
-    if low >= -margin:
+    if not (data < 0).any():
         return data, 0.0
-    shift = float(margin - low)
+    body = data != 0
+    low, high = np.percentile(data[body], (0.1, 99.9))
+    margin = BELOW * (high - low)
+    shift = float(margin - low) if low < -margin else 0.0
     return np.where(body, np.maximum(data + shift, 0.01 * margin), 0).astype(np.float32), shift
 
 

@@ -68,11 +68,13 @@ def test_grey_values_below_zero_are_raised(save):
     assert 'scores.nii.gz: its grey values go below 0' in note
 
 
-def test_undershoot_stays(save):
-    values = 100 + np.zeros((30, 30, 30), np.float32)
-    values[0] = -1
+def test_undershoot_is_cut_off(save):
+    values = np.random.default_rng(0).uniform(50, 150, (30, 30, 30)).astype(np.float32)
+    values[0, 0, 0], values[1] = -1, 0
     result = Conform(in_file=save(values)).run().outputs
-    np.testing.assert_array_equal(load(result.out_file), values)
+    cleaned = load(result.out_file)
+    assert 0 < cleaned[0, 0, 0] < 1
+    np.testing.assert_array_equal(cleaned.ravel()[1:], values.ravel()[1:])
     assert not result.notes
 
 
