@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -16,6 +15,7 @@ import graphs  # noqa: E402
 
 from tumorreg_wf import __version__  # noqa: E402
 from tumorreg_wf.cli import evaluate, parser, simulate, train_parser  # noqa: E402
+from tumorreg_wf.template import Template  # noqa: E402
 
 project = 'tumorreg'
 author = 'The tumorreg developers'
@@ -51,10 +51,7 @@ COMMANDS = {
     'tumorreg-simulate': simulate.get_parser,
 }
 FILE = __file__  # workflows want files that exist; none is read
-TEMPLATE = SimpleNamespace(
-    name='TPL', t1w=FILE, tissues=(FILE,) * 3, atlas_name='A', atlas=FILE, atlas_lut=FILE,
-    source=None,
-)  # fmt: skip
+TEMPLATE = Template('TPL', FILE, FILE, (FILE,) * 3, 'A', FILE, FILE)
 ARGUMENTS = {
     'init_atlas_wf': {'template': TEMPLATE},
     'init_reportlets_wf': {'out_dir': '/out', 'template_name': 'TPL', 'has_flair': True},

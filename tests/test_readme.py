@@ -3,7 +3,6 @@
 import re
 import shlex
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nb
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from tumorreg_wf.cli import parser, simulate, train
+from tumorreg_wf.template import Template
 from tumorreg_wf.workflows.outputs import init_derivatives_wf
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +129,8 @@ def test_links_lead_somewhere():
 
 
 def test_every_output_is_explained(tmp_path):
-    template = SimpleNamespace(name='TPL', atlas_name='A', source=None, atlas_source=None)
+    here = Path(__file__)
+    template = Template('TPL', here, here, (here, here, here), 'A', here, here)
     workflow = init_derivatives_wf(
         out_dir=str(tmp_path), bids_dir='/data', t1w='/data/sub-01_T1w.nii.gz', template=template
     )

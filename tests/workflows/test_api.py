@@ -4,7 +4,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-from types import SimpleNamespace
 
 import pytest
 from nipype.interfaces import utility as niu
@@ -13,19 +12,11 @@ from nipype.pipeline import engine as pe
 from nipype.pipeline.engine.utils import generate_expanded_graph
 
 from tumorreg_wf import workflows
+from tumorreg_wf.template import Template
 from tumorreg_wf.weights import TASKS, find_weights
 
 FILE = __file__  # any file that exists
-TEMPLATE = SimpleNamespace(
-    name='TPL',
-    t1w=FILE,
-    tissues=(FILE, FILE, FILE),
-    atlas_name='A',
-    atlas=FILE,
-    atlas_lut=FILE,
-    source=None,
-    atlas_source=None,
-)
+TEMPLATE = Template('TPL', FILE, FILE, (FILE, FILE, FILE), 'A', FILE, FILE)
 PLACES = {'out_dir': '/out', 'bids_dir': '/data', 't1w': '/data/sub-01/anat/sub-01_T1w.nii.gz'}
 #: Arguments of each factory; those of a whole run take no inputs of other workflows.
 FACTORIES = {
