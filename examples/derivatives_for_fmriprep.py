@@ -114,10 +114,7 @@ def init_for_fmriprep_wf(
         ]),
         (conform_wf, registration_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
         (bias_correction_wf, atlas_wf, [('outputnode.t1w', 'inputnode.t1w')]),
-        (inpainting_wf, atlas_wf, [
-            ('outputnode.t1w', 'inputnode.t1w_recovered'),
-            ('outputnode.dilated_mask', 'inputnode.dilated_mask'),
-        ]),
+        (inpainting_wf, atlas_wf, [('outputnode.dilated_mask', 'inputnode.dilated_mask')]),
         (conform_wf, atlas_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
         (tumor_mask, atlas_wf, [('out_mask', 'inputnode.tumor_mask')]),
         (registration_wf, atlas_wf, [

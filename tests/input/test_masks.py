@@ -11,6 +11,10 @@ from tumorreg_wf.interfaces.images import Conform, ConformMask
 SHAPE = (24, 26, 28)
 
 
+def grey(shape):
+    return np.linspace(1, 2, np.prod(shape), dtype=np.float32).reshape(shape)
+
+
 def put(data, affine, path, codes=True):
     image = nb.Nifti1Image(data, affine)
     if not codes:
@@ -30,7 +34,7 @@ def cube(dtype=np.uint8):
 
 @pytest.fixture
 def reference(tmp_path):
-    return put(np.ones(SHAPE, np.float32), np.diag([-1, -1, 1, 1]), tmp_path / 't1w.nii')
+    return put(grey(SHAPE), np.diag([-1, -1, 1, 1]), tmp_path / 't1w.nii')
 
 
 @pytest.fixture
@@ -99,7 +103,7 @@ def test_a_mask_without_orientation_is_refused(fit):
 
 def test_unless_the_image_has_none_either(tmp_path):
     """Two files of one converter that wrote no orientation: nibabel reads both alike."""
-    t1w = put(np.ones(SHAPE, np.float32), np.eye(4), tmp_path / 'raw.nii', codes=False)
+    t1w = put(grey(SHAPE), np.eye(4), tmp_path / 'raw.nii', codes=False)
     (tmp_path / 'conform').mkdir()
     conformed = Conform(in_file=t1w).run(cwd=str(tmp_path / 'conform')).outputs
     assert 'Left and right' in conformed.notes[0]
@@ -113,7 +117,7 @@ def test_unless_the_image_has_none_either(tmp_path):
 def test_a_sheared_mask_stays_with_its_sheared_image(tmp_path):
     """Made in Python, a mask has the sform of its image and no qform."""
     sheared = nb.affines.from_matvec([[1, 0.15, 0], [0, 1, 0], [0, 0, 2]], [3, 4, 5])
-    image = nb.Nifti1Image(np.ones(SHAPE, np.float32), np.diag([1, 1, 2, 1]))
+    image = nb.Nifti1Image(grey(SHAPE), np.diag([1, 1, 2, 1]))
     image.set_qform(np.diag([1, 1, 2, 1]), 1)
     image.set_sform(sheared, 1)
     image.to_filename(tmp_path / 't1w.nii')
@@ -146,7 +150,7 @@ def test_lesions_beyond_the_image_are_left_out():
 
 
 class TestBringNear:
-    head = nb.Nifti1Image(np.pad(np.ones((10, 12, 14), np.float32), 5), np.diag([-2, 2, 2, 1]))
+    head = nb.Nifti1Image(np.pad(grey((10, 12, 14)), 5), np.diag([-2, 2, 2, 1]))
 
     def moved(self, shift, box=()):
         image = self.head.slicer[box] if box else self.head

@@ -54,7 +54,7 @@ def test_the_brain_without_the_rest_of_the_head(head, turned, axcodes):
     probability, mask = extract_brain(Bright(), turned(image, axcodes), spacing=4.0)
     assert probability.dtype == np.float32 and 0 <= probability.min() <= probability.max() <= 1
     expected = np.asanyarray(turned(nb.Nifti1Image(brain * 1.0, image.affine), axcodes).dataobj)
-    assert dice(mask, expected > 0) > 0.97  # the ventricle is filled, the skin is not there
+    assert dice(mask, expected > 0) > 0.965  # the ventricle is filled, the skin is not there
 
 
 @pytest.mark.parametrize('zooms', [(1.5, 1.5, 6), (5, 5, 5), (2, 4, 2)])
