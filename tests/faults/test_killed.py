@@ -25,8 +25,8 @@ KILLS = [
 ]
 
 
-#: The same of a patient with FLAIR and mask; SyN needs no tissues, and ends without.
-KILLS_WITH_MASK = [('coregistration_wf.register', None), ('tissues_wf.find', 'tissues')]
+#: The same of a patient with FLAIR and mask.
+KILLS_WITH_MASK = [('coregistration_wf.register', None)]
 
 
 @pytest.fixture(scope='module')
@@ -43,14 +43,27 @@ def folders(tmp_path_factory):
 def test_a_process_killed_fails_its_step_alone(start, check_gone, folders, label, step, program):
     run = start(masks=label == '01', labels=[label], **folders)
     run.step(step)
-    victim = run.program(program) if program else run.worker()
+    kill_and_check(run, run.program(program) if program else run.worker(), check_gone)
+
+
+def kill_and_check(run, victim, check_gone):
+    """Kill a process; the run fails, says so, and leaves none behind."""
+    (label,) = run.labels
     below = run.below()
     os.kill(victim, signal.SIGKILL)
     said = run.end(1)
     assert f'sub-{label} failed' in said and 'to do: ' in said, said
     assert 'too little memory' in said and 'same command then goes on' in said, said
     check_gone(below)
-    assert '1 step failed' in (folders['out'] / f'sub-{label}.html').read_text()
+    assert '1 step failed' in (run.out / f'sub-{label}.html').read_text()
+
+
+def test_what_others_do_not_wait_for_is_killed(start, check_gone):
+    """SyN needs no tissues, and is done when the run ends."""
+    run = start()
+    run.step('tissues_wf.find')
+    kill_and_check(run, run.program('tissues'), check_gone)
+    start().end(0)
 
 
 @pytest.mark.parametrize('label', ['01', '02'])
