@@ -397,17 +397,16 @@ def _write_reports_anew(settings: Settings, participants: list[str], console: Co
     crashes: dict[str, list[Path]] = {}
     failures: dict[str, Failure] = {}
     for label in participants:
-        record = read_record(settings.out_dir, label)
         if not (settings.out_dir / f'sub-{label}').exists():
             failures[label] = NOT_RUN
             continue
+        record = read_record(settings.out_dir, label)
         if record is None:
             record = Record(console.name, shlex.join(sys.argv))
             failures[label] = NOT_FINISHED
             runs = crash_folder(settings.out_dir, label, console.name).parent.glob('*')
-            crashes[label] = [
-                path for run in sorted(runs)[-1:] for path in sorted(run.glob('crash-*'))
-            ]
+            last = max(runs, default=None)
+            crashes[label] = [] if last is None else sorted(last.glob('crash-*'))
         elif lost := record.find_lost(settings.out_dir):
             failures[label] = Failure(f'{lost[0]}: gone. Run the participant again.')
         records[label] = record

@@ -11,7 +11,6 @@ import pandas as pd
 from nipype.interfaces.base import TraitedSpec, isdefined
 from nipype.pipeline import engine as pe
 
-from tumorreg_wf import __version__
 from tumorreg_wf.bids import REFERENCES, check_dataset, find_cases
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.evaluation import reliability
@@ -32,6 +31,7 @@ from tumorreg_wf.images import (
     resample,
     to_network_grid,
 )
+from tumorreg_wf.provenance import fingerprint
 from tumorreg_wf.template import load_template
 from tumorreg_wf.weights import find_weights
 from tumorreg_wf.workflows.base import workflow_name
@@ -100,7 +100,7 @@ def evaluate_registration(
         'settings': registration_settings(settings),
     }
     work_dir = work_dir.absolute()
-    workflow = pe.Workflow(name=f'registrations_{__version__.replace(".", "_")}_wf')
+    workflow = pe.Workflow(name=f'registrations_{fingerprint()}_wf')
     workflow.base_dir = str(work_dir)
     workflow.config['execution'] = {'crashdump_dir': str(work_dir / 'crash')}
     template = load_template(None, work_dir / 'templates')

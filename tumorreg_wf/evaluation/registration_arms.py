@@ -35,9 +35,6 @@ ARMS = {
 #: What ``tumorreg`` does unless told otherwise.
 DEFAULT_ARM = 'original'
 
-#: In which image ``dseg`` finds the tissues: outside the tumour that is the same in all arms.
-MEASURED = 'original'
-
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
 DILATION = 3.0
 
@@ -110,7 +107,9 @@ def init_case_wf(
 
     # node and field of the image each kind of arm registers to
     images = {'original': (bias_correction_wf, 'outputnode.t1w')}
-    kinds = {_kind(arm) for arm in arms}
+    # a run's dseg goes by the image it registers to; outside the tumour it is that of all arms
+    measured = _kind(DEFAULT_ARM)
+    kinds = {measured, *map(_kind, arms)}
     if 'recovered' in kinds:
         inpainting_wf = init_inpainting_wf(
             dilation=DILATION, weights=weights, device=device, omp_nthreads=omp_nthreads
@@ -132,7 +131,7 @@ def init_case_wf(
     whole = registration_settings(settings)
     linear, deforming = split_stages(whole)
     tissues_wfs = {}
-    for kind in sorted(kinds | {MEASURED} if by_tissues(whole) else {MEASURED}):
+    for kind in sorted(kinds) if by_tissues(whole) else [measured]:
         tissues_wfs[kind] = init_tissues_wf(
             device=device, omp_nthreads=omp_nthreads, name=f'{kind}_tissues_wf'
         )
@@ -184,7 +183,7 @@ def init_case_wf(
         measure.inputs.tissues = str(case.tissues)
     maps = pe.Node(niu.Merge(3), name='maps', run_without_submitting=True)
     workflow.connect([
-        (tissues_wfs[MEASURED], maps, [
+        (tissues_wfs[measured], maps, [
             (f'outputnode.{field}', f'in{number}') for number, field in enumerate(MAPS, 1)
         ]),
         (maps, measure, [('out', 'tissue_maps')]),
