@@ -22,13 +22,13 @@ class Bright(nn.Module):
 
     dimensions, size = 3, 64
 
-    def __init__(self):
+    def __init__(self, cut=0.4):
         super().__init__()
-        self.seen = []
+        self.cut, self.seen = cut, []
 
     def forward(self, x):
         self.seen.append(x)
-        return 40 * (x - 0.4)
+        return 40 * (x - self.cut)
 
 
 @pytest.fixture(scope='module')
@@ -51,10 +51,11 @@ def dice(one, other):
 @pytest.mark.parametrize('axcodes', ['RAS', 'LPS', 'PIR'])
 def test_the_brain_without_the_rest_of_the_head(head, turned, axcodes):
     image, brain = head
-    probability, mask = extract_brain(Bright(), turned(image, axcodes), spacing=4.0)
+    halfway = Bright(0.5)  # between the brain and what is around it
+    probability, mask = extract_brain(halfway, turned(image, axcodes), spacing=4.0)
     assert probability.dtype == np.float32 and 0 <= probability.min() <= probability.max() <= 1
     expected = np.asanyarray(turned(nb.Nifti1Image(brain * 1.0, image.affine), axcodes).dataobj)
-    assert dice(mask, expected > 0) > 0.965  # the ventricle is filled, the skin is not there
+    assert dice(mask, expected > 0) > 0.97  # the ventricle is filled, the skin is not there
 
 
 @pytest.mark.parametrize('zooms', [(1.5, 1.5, 6), (5, 5, 5), (2, 4, 2)])
