@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,16 +28,19 @@ from tumorreg_wf.training.simulate import (
 
 #: Voxel size of patients made from T1w images and label maps, mm.
 SPACING = (1.0, 1.0, 1.0)
-#: Black around their brains, mm; more than a deformation moves them.
+#: Black around their brains, mm.
 MARGIN = 12
+#: Deformations drawn before a brain is given up as too large for its grid.
+TRIES = 50
 #: T1w intensity of the template's brightest white matter.
 BRIGHTEST = 800
 
 
 def find_healthy(dataset: Path) -> list[Path]:
-    """T1w images of a BIDS dataset, by name."""
+    """T1w images of a BIDS dataset without contrast agent, by name."""
     check_dataset(dataset)
-    found = sorted(Path(dataset).glob('sub-*/anat/*_T1w.nii.gz'))
+    images = sorted(Path(dataset).glob('sub-*/anat/*_T1w.nii.gz'))
+    found = [path for path in images if '_ce-' not in path.name]
     if not found:
         raise TumorregError(f'{dataset}: no sub-X/anat/*_T1w.nii.gz here.')
     return found
@@ -63,11 +67,10 @@ def patient_from_template(
     t1w, gm, wm, mask = (image.get_fdata(dtype=np.float32) for image in images)
     mask = mask > 0
     spacing = nb.affines.voxel_sizes(affine)
-    deformation = random_deformation(mask.shape, spacing, rng)
+    deformation, brain = _bend(mask, spacing, rng, order=1)
     # An average of many brains is blurred: give back the edges a single brain has.
     t1w = t1w * mask / t1w.max()
     t1w = t1w + 0.6 * (t1w - ndimage.gaussian_filter(t1w, 1 / spacing))
-    brain = warp(mask, deformation, spacing, np.ones(mask.shape, bool), order=1) > 0.5
     t1w = BRIGHTEST * warp(np.clip(t1w, 0, 1.1), deformation, spacing, brain, order=3)
     gm, wm = (warp(p, deformation, spacing, brain, order=1) for p in (gm, wm))
     tissues = np.where(brain, 1 + np.argmax([gm, wm, 1 - gm - wm], axis=0), 0).astype(np.uint8)
@@ -90,8 +93,7 @@ def patient_from_t1w(
     brain = brain_image.get_fdata() >= 0.5
     box, affine = _around(brain, image.affine)
     t1w, brain = (np.pad(array[box], MARGIN) for array in (image.get_fdata() * brain, brain))
-    deformation = random_deformation(brain.shape, SPACING, rng)
-    brain = warp(brain, deformation, SPACING, np.ones(brain.shape, bool), order=0)
+    deformation, brain = _bend(brain, SPACING, rng, order=0)
     t1w = warp(t1w, deformation, SPACING, brain, order=3)
     tissues = tissues_from_t1w(t1w, brain)
     t1w *= WHITE / np.median(t1w[tissues == WM])
@@ -112,11 +114,29 @@ def patient_from_anatomy(
         raise TumorregError(f'{path}: no FreeSurfer labels of a brain (2, 3, 41, 42 ...).')
     box, affine = _around(labels > 0, image.affine)
     labels = np.pad(labels[box], MARGIN)
-    everywhere = np.ones(labels.shape, bool)
-    deformation = random_deformation(labels.shape, SPACING, rng)
-    labels = warp(labels, deformation, SPACING, everywhere, order=0)
+    deformation, brain = _bend(labels > 0, SPACING, rng, order=0)
+    labels = warp(labels, deformation, SPACING, brain, order=0)
     tumor = _tumor(tissues_from_labels(labels), SPACING, rng, shapes, (5, 120))
     return patient_from_labels(labels, tumor, SPACING, rng), affine
+
+
+def _bend(
+    brain: np.ndarray, spacing: Spacing, rng: np.random.Generator, *, order: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a deformation that leaves a brain within its grid; and the brain deformed (bool)."""
+    before = _faces(brain)  # the brain stem may be cut
+    for _ in range(TRIES):
+        deformation = random_deformation(brain.shape, spacing, rng)
+        bent = warp(brain, deformation, spacing, np.ones(brain.shape, bool), order=order) > 0.5
+        if _faces(bent) <= before:
+            return deformation, bent
+    raise TumorregError('The brain is too large for its image to be deformed in it.')
+
+
+def _faces(mask: np.ndarray) -> set[tuple[int, int]]:
+    """Faces of its grid, as axis and end, that a mask reaches."""
+    ends = itertools.product(range(mask.ndim), (0, -1))
+    return {(axis, end) for axis, end in ends if mask.take(end, axis).any()}
 
 
 def _tumor(

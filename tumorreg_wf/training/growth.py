@@ -75,7 +75,8 @@ def mass_effect(
     """Displacement (X, Y, Z, 3) in mm by which the core pushes tissue away.
 
     Its largest is drawn from the range ``largest``, mm. It folds nothing (Jacobian above 0.1) and
-    is 0 at the outline of the brain. A tumour without core (labels 2, 3) pushes as a whole.
+    falls to 0 towards the outline of the brain. A tumour without core (labels 2, 3) pushes as a
+    whole.
     """
     spacing = np.asarray(spacing, float)
     pushing = tumor >= CORE if (tumor >= CORE).any() else tumor > 0

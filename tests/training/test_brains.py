@@ -1,0 +1,46 @@
+"""Healthy brains: deformed, but whole."""
+
+import numpy as np
+import pytest
+
+from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.training import brains
+
+
+@pytest.fixture
+def shifts(monkeypatch):
+    """Deformations that move a brain by these, mm, one after the other."""
+    waiting: list = []
+
+    def deform(shape, spacing, rng):
+        return np.full((*shape, 3), -waiting.pop(0), float)
+
+    monkeypatch.setattr(brains, 'random_deformation', deform)
+    return waiting
+
+
+def ball(shape=(24, 24, 24)):
+    where = np.moveaxis(np.indices(shape), 0, -1) - (np.array(shape) - 1) / 2
+    return np.linalg.norm(where, axis=-1) < 8
+
+
+def test_a_deformation_that_cuts_the_brain_is_drawn_again(shifts):
+    shifts += [6, -5, 2]
+    deformation, bent = brains._bend(ball(), (1, 1, 1), np.random.default_rng(0), order=0)
+    assert not shifts and (deformation == -2).all()
+    np.testing.assert_array_equal(bent, np.roll(ball(), (2, 2, 2), (0, 1, 2)))
+
+
+def test_a_brain_cut_before_may_be_cut_there(shifts):
+    """The brain stem of a template ends at the edge of its image."""
+    stem = ball()
+    stem[11:13, 11:13, :8] = True
+    shifts += [2]
+    _, bent = brains._bend(stem, (1, 1, 1), np.random.default_rng(0), order=0)
+    assert bent[..., 0].any()
+
+
+def test_a_brain_too_large_for_its_grid(shifts):
+    shifts += [9] * brains.TRIES
+    with pytest.raises(TumorregError, match='too large'):
+        brains._bend(ball(), (1, 1, 1), np.random.default_rng(0), order=0)
