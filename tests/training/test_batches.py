@@ -41,6 +41,14 @@ class TestSegmentationSlabs:
                 checked += 1
         assert checked > 3
 
+    def test_neighbours_nearer_than_a_voxel(self, patient):
+        """In large voxels they are the slice itself; there is one slice to mark still."""
+        batches = SegmentationSlabs(
+            [([patient], 1)], offsets=[-1, 0, 0, 0, 1], size=(32, 32), batch=2
+        )
+        images, targets = batches(np.random.default_rng(0))
+        assert images.shape == (2, 10, 32, 32) and targets.shape == (2, 1, 32, 32)
+
     def test_some_slices_come_without_flair_and_some_without_t1w(self, patient):
         batches = SegmentationSlabs([([patient], 1)], offsets=[0], size=(32, 32), batch=80)
         images, _ = batches(np.random.default_rng(0))

@@ -118,7 +118,7 @@ def get_parser() -> argparse.ArgumentParser:
         help='feature network of losses (5) to (7), for networks over slices: VGG-16 of '
         'torchvision (.pth, .safetensors), or segmentation weights of a UNet',
     )  # fmt: skip
-    training.add_argument('--random-seed', type=int, default=1, metavar='S')
+    training.add_argument('--random-seed', type=_from_0, default=1, metavar='S')
 
     validation = parser.add_argument_group('validation')
     validation.add_argument(

@@ -154,6 +154,9 @@ class SegmentationSlabs(SegmentationBatches):
     def __init__(self, groups, *, offsets: Sequence[int], **settings) -> None:
         super().__init__(groups, **settings)
         self.offsets = np.array(offsets)
+        # of large voxels neighbours may be the slice itself
+        middle = len(offsets) // 2
+        self.middle = slice(middle, middle + 1)
 
     def _turn(
         self, case: Case, volumes: list[Tensor], rng: np.random.Generator, at_tumor: float
@@ -167,7 +170,7 @@ class SegmentationSlabs(SegmentationBatches):
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         image, tumor = super()._draw(rng)
-        return image.flatten(0, 1), tumor[self.offsets == 0]
+        return image.flatten(0, 1), tumor[self.middle]
 
 
 class SegmentationVolumes(SegmentationBatches):
