@@ -110,7 +110,7 @@ def measure_regions(
     index = lut['index'].to_numpy()
     labels = np.maximum(labels, 0)
     voxel = float(np.prod(spacing))
-    size = int(max(labels.max(), index.max())) + 1
+    size = int(max(labels.max(), index.max(initial=0))) + 1
     volume = np.bincount(labels.ravel(), minlength=size)[index] * voxel
     overlap = np.bincount(labels[tumor], minlength=size)[index] * voxel
     agreeing = np.bincount(labels[agreement], minlength=size)[index] * voxel

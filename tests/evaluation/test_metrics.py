@@ -114,6 +114,12 @@ class TestFills:
         assert row['psnr'] == pytest.approx(-10 * np.log10(0.25))
         assert row['slice_psnr'] == pytest.approx(-10 * np.log10(0.25 * 8 * 12 / 40**2))
 
+    def test_a_truth_that_does_not_change_from_slice_to_slice(self, halves):
+        truth, hole = halves
+        truth = truth + np.arange(len(truth))[:, None, None]
+        noisy = truth + hole * np.random.default_rng(0).normal(size=truth.shape)
+        assert np.isnan(compare_fill(noisy, truth, hole)['continuity'])
+
     def test_slices_without_any_error_are_left_out(self, halves):
         truth, hole = halves
         filled = np.where(hole, 50, truth)

@@ -43,6 +43,17 @@ def test_an_atlas_without_background():
     assert table['index'].tolist() == [1]
 
 
+def test_a_registration_that_failed():
+    """No region of the atlas lies in the brain."""
+    shape = (9, 9, 9)
+    nothing, everywhere = np.zeros(shape, int), np.ones(shape, bool)
+    table = measure_reliability(
+        nothing, ~everywhere, ~everywhere, everywhere, nothing + 1, nothing + 1, nothing + 1, None,
+        np.ones(3),
+    )  # fmt: skip
+    assert table.empty
+
+
 @pytest.mark.parametrize('oracle', [True, False])
 def test_summary(oracle):
     reliability = np.linspace(0.4, 0.9, 8)

@@ -131,7 +131,7 @@ def compare_fill(filled: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> dic
         slice_ssim of whole slices; continuity:
         mean absolute difference of neighbours in the hole from slice to slice, over that
         within slices, over this ratio in the truth (1 is as in the truth, more is stripes, NaN a
-        flat fill).
+        flat fill or truth).
     """
     limits = grey_range(np.where(hole, 0, truth))
     filled, truth = scale_grey(filled, limits), scale_grey(truth, limits)
@@ -147,9 +147,9 @@ def compare_fill(filled: np.ndarray, truth: np.ndarray, hole: np.ndarray) -> dic
         'slice_ssim': float(
             np.mean([structural_similarity(*pair, data_range=1, **SSIM) for pair in slices])
         ),
-        'continuity': (
-            _through_to_in_plane(filled[box], hole[box])
-            / _through_to_in_plane(truth[box], hole[box])
+        'continuity': _ratio(
+            _through_to_in_plane(filled[box], hole[box]),
+            _through_to_in_plane(truth[box], hole[box]),
         ),
     }
 
@@ -168,6 +168,10 @@ def _through_to_in_plane(image: np.ndarray, inside: np.ndarray) -> float:
         both = pairs[1][1:] & pairs[1][:-1]
         steps.append(np.abs(np.diff(pairs[0], axis=0))[both])
     in_plane = np.concatenate(steps[:2])
-    if not in_plane.any() or not len(steps[2]):
+    if not len(steps[2]):
         return float('nan')
-    return float(steps[2].mean() / in_plane.mean())
+    return _ratio(float(steps[2].mean()), float(in_plane.mean()) if len(in_plane) else 0.0)
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else float('nan')

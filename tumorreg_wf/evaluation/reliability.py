@@ -50,7 +50,7 @@ def measure_reliability(
     """
     labels = np.where(brain & (truth > 0), labels, 0)
     index = np.setdiff1d(labels, 0)
-    lut = pd.DataFrame({'index': index, 'name': [str(one) for one in index]})
+    lut = pd.DataFrame({'index': index, 'name': index.astype(str)})
     agreement = find_agreement(tissues, atlas_tissues, brain & ~dilated)
     table = measure_regions(labels, tumor, spacing, lut, agreement)
     table['error'] = ndimage.mean(atlas_tissues != truth, labels, index)
