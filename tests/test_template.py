@@ -229,6 +229,36 @@ class TestFolder:
         with pytest.raises(TumorregError, match=r'parcels\.tsv names none of the labels'):
             load_template(source, tmp_path / 'out', atlas=given)
 
+    def test_labels_stored_with_a_scale_factor(self, source, tmp_path):
+        """They are whole numbers but for rounding; cut off, most regions would be lost."""
+        image = nb.load(next(source.glob('*atlas-Quarters_dseg.nii.gz')))
+        atlas = tmp_path / 'atlas-Scaled_dseg.nii.gz'
+        shutil.copy(
+            next(source.glob('*atlas-Quarters_dseg.tsv')), tmp_path / 'atlas-Scaled_dseg.tsv'
+        )
+        labels = image.get_fdata()
+        nb.Nifti1Image(labels * (1 - 3e-4), image.affine).to_filename(atlas)
+        template = load_template(source, tmp_path / 'out', atlas=atlas)
+        assert set(np.unique(data_of(template.atlas))) == set(np.unique(labels))
+
+    def test_an_atlas_that_was_blurred(self, source, tmp_path):
+        image = nb.load(next(source.glob('*atlas-Quarters_dseg.nii.gz')))
+        atlas = tmp_path / 'atlas-Blurred_dseg.nii.gz'
+        shutil.copy(
+            next(source.glob('*atlas-Quarters_dseg.tsv')), tmp_path / 'atlas-Blurred_dseg.tsv'
+        )
+        nb.Nifti1Image(image.get_fdata() * 0.5, image.affine).to_filename(atlas)
+        with pytest.raises(TumorregError, match=r'Blurred_dseg\.nii\.gz: its values are no whole'):
+            load_template(source, tmp_path / 'out', atlas=atlas)
+
+    def test_atlases_of_a_template_do_not_matter_where_another_is_given(self, source, tmp_path):
+        atlas = next(source.glob('*atlas-Quarters_dseg.nii.gz'))
+        for path in (atlas, next(source.glob('*atlas-Quarters_dseg.tsv'))):
+            shutil.copy(path, tmp_path / path.name.replace('Quarters', 'Mine'))
+        nb.Nifti1Image(np.ones((4, 4, 4, 3)), np.eye(4)).to_filename(atlas)
+        mine = tmp_path / atlas.name.replace('Quarters', 'Mine')
+        assert load_template(source, tmp_path / 'out', atlas=mine).atlas_name == 'Mine'
+
     def test_atlases_that_desc_tells_apart(self, source, tmp_path):
         names = []
         for parcels in ('100', '400'):
@@ -284,6 +314,14 @@ class TestFolder:
         assert found.atlas_name == template.atlas_name
         agree = data_of(found.atlas) == data_of(template.atlas)
         assert agree.mean() > 0.999
+
+
+def test_the_packaged_template_by_its_name(default, tmp_path, monkeypatch):
+    monkeypatch.setattr('tumorreg_wf.template._fetch', lambda name: pytest.fail('fetched'))
+    template, _ = default
+    named = load_template(template.name, tmp_path)
+    assert named.name == template.name
+    np.testing.assert_array_equal(data_of(named.t1w), data_of(template.t1w))
 
 
 def test_neither_folder_nor_name(tmp_path, monkeypatch):

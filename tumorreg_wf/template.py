@@ -61,6 +61,9 @@ class Template:
         return all(map(_is_there, files))
 
 
+#: Labels stored with a scale factor are whole numbers but for this much.
+NEARLY_WHOLE = 0.05
+
 #: Finds GM, WM and CSF in a stripped T1w, given with its brain mask, and writes maps to a folder.
 TissueFinder = Callable[[Path, Path, Path], Sequence[Path]]
 
@@ -77,8 +80,9 @@ def load_template(
 
     Parameters
     ----------
-    source : None for nilearn's MNI152; a folder in TemplateFlow's layout (``tpl-<name>`` or
-        what holds one such folder); or a TemplateFlow name, fetched by templateflow.
+    source : None, or its name, for nilearn's MNI152; a folder in TemplateFlow's layout
+        (``tpl-<name>`` or what holds one such folder); or a TemplateFlow name, fetched by
+        templateflow.
     folder : where files are written, all of them if one is missing; those of other sources, or of
         the same with other content, get other names.
     atlas : label image in the space of the template, its look-up table (.tsv) beside it; None
@@ -93,9 +97,11 @@ def load_template(
         If the source is neither, or lacks an image that is needed.
     """
     folder = Path(folder).absolute()
+    if str(source) == DEFAULT_TEMPLATE and not Path(DEFAULT_TEMPLATE).is_dir():
+        source = None
     found = None if source is None else _find_images(_find_folder(source))
     name = DEFAULT_TEMPLATE if found is None else found.name
-    labels = found.atlas if found and atlas is None else atlas
+    labels = _find_atlas(found) if found and atlas is None else atlas
     labels = None if labels is None else Path(labels).absolute()
     if labels is not None and not _is_there(labels):
         raise TumorregError(f'{labels}: no such file.')
@@ -172,7 +178,6 @@ class _Images:
     t1w: Path
     mask: Path
     maps: list[Path]
-    atlas: Path | None
 
     def read(self) -> tuple[nb.Nifti1Image, np.ndarray, np.ndarray | None]:
         """T1w, brain (bool) and tissues (3, X, Y, Z) or None, on the grid of the T1w."""
@@ -209,15 +214,18 @@ def _find_images(source: Path) -> _Images:
             f"{source}: a template needs a T1w and a desc-brain_mask in TemplateFlow's layout "
             f'(tpl-{name}_res-01_desc-brain_T1w.nii.gz ...).'
         )
-    shape = load_image(mask).shape
-    atlases = (
-        path
-        for path in sorted(source.glob(f'tpl-{name}_*atlas-*_dseg.nii.gz'))
-        if _is_there(path) and _is_there(_table_of(path)) and load_image(path).shape == shape
-    )
     maps = [find(f'label-{tissue}_probseg.nii.gz') for tissue in ('GM', 'WM', 'CSF')]
     there = [path for path in maps if path is not None]
-    return _Images(name, t1w, mask, there if len(there) == 3 else [], next(atlases, None))
+    return _Images(name, t1w, mask, there if len(there) == 3 else [])
+
+
+def _find_atlas(images: _Images) -> Path | None:
+    """The first atlas beside the images of a template, of their resolution."""
+    shape = load_image(images.mask).shape
+    for path in sorted(images.mask.parent.glob(f'tpl-{images.name}_*atlas-*_dseg.nii.gz')):
+        if _is_there(path) and _is_there(_table_of(path)) and load_image(path).shape == shape:
+            return path
+    return None
 
 
 def _is_there(path: Path) -> bool:
@@ -244,7 +252,13 @@ def _name_of_atlas(path: Path) -> str:
 
 
 def _write_atlas(paths: Template, image: nb.Nifti1Image, brain: np.ndarray, atlas: Path) -> None:
-    labels = resample(load_image(atlas), image, order=0).get_fdata()
+    values = resample(load_image(atlas), image, order=0).get_fdata()
+    labels = np.rint(values)  # stored with a scale factor, they are whole but for rounding
+    if np.abs(values - labels).max() > NEARLY_WHOLE:
+        raise TumorregError(
+            f'{atlas}: its values are no whole numbers, as the labels of an atlas are. Was it '
+            'resampled? That needs nearest neighbour interpolation.'
+        )
     if not labels[brain].any():
         raise TumorregError(
             f'{atlas}: no label of this atlas lies in the brain of the template {paths.name}. '
