@@ -9,6 +9,7 @@ import nibabel as nb
 import numpy as np
 from nibabel.processing import resample_from_to
 from scipy import ndimage
+from skimage.filters import threshold_otsu
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.reading import read_image, straighten
@@ -191,7 +192,9 @@ def bring_near(image: nb.Nifti1Image, target: nb.Nifti1Image) -> nb.Nifti1Image:
         its own: one may show the brain alone, the other all of the head; else a copy whose affine
         is shifted.
     """
-    contents = [np.asanyarray(one.dataobj) != 0 for one in (image, target)]
+    # in air there is noise
+    volumes = [one.get_fdata(dtype=np.float32) for one in (image, target)]
+    contents = [data > threshold_otsu(data.ravel()) / 2 for data in volumes]
     points = [
         nb.affines.apply_affine(
             one.affine,

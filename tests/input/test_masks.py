@@ -173,6 +173,15 @@ class TestBringNear:
         np.testing.assert_allclose(near.affine, self.head.affine, atol=1e-4)
         np.testing.assert_allclose(near.get_qform(), near.get_sform(), atol=1e-4)
 
+    def test_noise_in_air_is_no_head(self):
+        """Images that scanners wrote are 0 nowhere."""
+        data = self.head.get_fdata()
+        noise = np.abs(np.random.default_rng(0).normal(0, 0.02 * data.max(), data.shape))
+        noisy = nb.Nifti1Image(data + noise, self.head.affine)
+        away = nb.Nifti1Image(data + noise, self.moved((25, 0, 0)).affine)
+        np.testing.assert_allclose(bring_near(away, noisy).affine, noisy.affine, atol=1)
+        assert bring_near(noisy, noisy) is noisy
+
     def test_a_head_and_its_brain_are_where_they_are(self):
         """Content of very different size and middle, in places that fit."""
         data = np.asanyarray(self.head.dataobj)
