@@ -326,10 +326,31 @@ class TestOddDatasets:
         ]
         assert names == [f'sub-01_ses-{n}_label-tumor_mask.nii.gz' for n in (1, 2)] + [None]
 
+    def test_two_images_of_one_label(self, tree):
+        """A filter may take two suffixes, which names of outputs do not have."""
+        root = tree('sub-01_T1w', 'sub-01_UNIT1')
+        both = collect(root, filters={'t1w': {'suffix': ['T1w', 'UNIT1']}})
+        assert [one.label for one in both] == ['sub-01'] * 2
+        with pytest.raises(TumorregError, match='their outputs would have one name'):
+            check_names(both)
+
+    def test_any_value_in_a_list(self, tree):
+        root = tree('sub-01_run-1_T1w', 'sub-01_run-1_FLAIR')
+        (found,) = collect(root, filters={'flair': {'run': ['*']}})
+        assert found.flair is not None
+
+    def test_a_name_that_does_not_say_its_session(self, tree):
+        root = tree('sub-01_ses-a_T1w')
+        (root / 'sub-01/ses-a/anat/sub-01_T1w.nii.gz').touch()
+        with pytest.raises(TumorregError, match='lies in ses-a, and its name must say so'):
+            check_names(collect(root))
+
     def test_two_files_of_one_name(self, tree):
         root = tree('sub-01_T1w')
         (root / 'sub-01/anat/sub-01_T1w.nii').touch()
-        with pytest.raises(TumorregError, match=r'sub-01_T1w\.nii and .*have one name'):
+        with pytest.raises(
+            TumorregError, match=r'sub-01_T1w\.nii.*: their outputs would have one name'
+        ):
             check_names(collect(root))
 
     @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Anatomy:
     @property
     def label(self) -> str:
         """Name for workflows and messages, from the T1w's entities."""
-        return re.sub(r'_T1w\..*', '', self.t1w.name)
+        return self.t1w.name.rpartition('_')[0]
 
 
 def check_dataset(bids_dir: Path) -> None:
@@ -383,7 +383,7 @@ def _check_filter(name: str, query) -> dict:
                 )
     # whose images they are is no matter of filters
     return {
-        key: Query.ANY if value == '*' else value
+        key: Query.ANY if value in ('*', ['*']) else value
         for key, value in query.items()
         if key != 'subject'
     }
@@ -433,14 +433,19 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
             if entity in NUMBERED and not label.isdecimal()
         ]:
             raise TumorregError(f'{t1w}: {words[0]} must have a number after the dash. Rename it.')
-        other = seen.setdefault(t1w.name.partition('.')[0], t1w)
+        other = seen.setdefault(anatomy.label, t1w)
         if other != t1w:
             raise TumorregError(
-                f'{other} and {t1w} have one name, and so would their outputs. Remove one.'
+                f'{other} and {t1w}: their outputs would have one name. Remove one, or leave it '
+                'out with --bids-filter-file.'
             )
         for path in (t1w, anatomy.flair, *anatomy.masks):
             if path is not None:
                 _check_place(path, anatomy)
+        if anatomy.session is not None and '_ses-' not in t1w.name:
+            raise TumorregError(
+                f'{t1w}: it lies in ses-{anatomy.session}, and its name must say so. Rename it.'
+            )
 
 
 def _check_place(path: Path, anatomy: Anatomy) -> None:
