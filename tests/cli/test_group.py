@@ -40,7 +40,7 @@ def folders(tmp_path):
         Path(f'{path}.json').write_text(
             json.dumps({'Type': 'Lesion', 'Sources': ['bids:raw:x'], 'Manual': False})
         )
-        write_record(out, label, Record('a run', 'a command'))
+        write_record(out, label, Record('a run'))
     return bids, out
 
 

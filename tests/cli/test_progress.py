@@ -186,7 +186,7 @@ def test_files_that_were_stored_and_are_gone(tmp_path):
     workflow.run(plugin='Linear', plugin_args={'status_callback': progress})
     (tmp_path / 'deleted').unlink()
     (tmp_path / 'emptied').write_text('')
-    record = Record('run', 'tumorreg', files=[path.name for path in progress.stored['01']])
+    record = Record('run', files=[path.name for path in progress.stored['01']])
     assert [path.name for path in record.find_lost(tmp_path)] == [
         'deleted', 'emptied', 'deleted.json'
     ]  # fmt: skip

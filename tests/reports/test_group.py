@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nb
@@ -190,7 +191,7 @@ def test_gaps(tmp_path):
         return group.find_gaps(bids, out, tables, participants, sessions)
 
     (out / 'logs').mkdir()
-    write_record(out, '2', Record('a run', 'a command'))
+    write_record(out, '2', Record('a run'))
     unfinished = 'last run not finished, results of an earlier one'
     assert gaps() == {
         unfinished: ['sub-1'],
@@ -200,6 +201,9 @@ def test_gaps(tmp_path):
         'no tumour mask in template space': ['sub-2_ses-a'],
     }
     assert gaps(['1']) == {unfinished: ['sub-1']}
+    # a participant was taken out of the dataset
+    shutil.rmtree(bids / 'sub-1')
+    assert gaps()['results of what is not in the dataset'] == ['sub-1']
     # --session-label looks at that session alone; nobody in it has a mask
     assert gaps(['2'], ['a']) == {'no table of quality (desc-qc_morph.tsv)': ['sub-2_ses-a']}
 

@@ -82,9 +82,9 @@ def page(tmp_path):
         '01',
         Record(
             run='run-1',
-            command='tumorreg',
+            commands={'sub-01': 'tumorreg'},
             timings={'SyN': 1},
-            methods='Tumour by a U-Net [@unet], warped by SyN [@syn].',
+            methods={'sub-01': 'Tumour by a U-Net [@unet], warped by SyN [@syn].'},
         ),
     )
 

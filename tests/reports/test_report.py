@@ -34,7 +34,15 @@ def store(out_dir, *, session='', descs=('summary', 'recovery', 'regions', 'tumo
 
 def report(out_dir, **options):
     errors = options.pop('errors', [])
-    defaults = {'run': 'run-1', 'command': 'tumorreg in out participant', 'methods': 'N4 was run.'}
+    options = {
+        name: {'sub-01': value} if name in ('methods', 'commands') else value
+        for name, value in options.items()
+    }
+    defaults = {
+        'run': 'run-1',
+        'commands': {'sub-01': 'tumorreg in out participant'},
+        'methods': {'sub-01': 'N4 was run.'},
+    }
     path = generate_report(out_dir, '01', Record(**(defaults | options)), errors=errors)
     assert path == out_dir / 'sub-01.html'
     return path.read_text(encoding='utf-8')
@@ -131,3 +139,33 @@ def test_other_subjects_stay_out(tmp_path):
 )
 def test_format_seconds(seconds, text):
     assert format_seconds(seconds) == text
+
+
+def test_a_run_of_one_session_leaves_what_is_known_of_others(tmp_path):
+    earlier = Record(
+        'run-1',
+        commands={'sub-01_ses-a': 'both', 'sub-01_ses-a_run-1': 'both', 'sub-01_ses-b': 'both'},
+        methods={'sub-01_ses-a': 'N4.', 'sub-01_ses-a_run-1': 'By hand.', 'sub-01_ses-b': 'N4.'},
+        files=['sub-01_ses-a_T1w.nii', 'sub-01_ses-a_run-1_T1w.nii', 'sub-01_ses-b_T1w.nii'],
+    )
+    for name in earlier.files:
+        (tmp_path / name).write_text('whole')
+    kept = earlier.without({'sub-01_ses-a'}, tmp_path)
+    assert kept.files == ['sub-01_ses-a_run-1_T1w.nii', 'sub-01_ses-b_T1w.nii']
+    assert set(kept.methods) == set(kept.commands) == {'sub-01_ses-a_run-1', 'sub-01_ses-b'}
+    assert kept.text == 'By hand.N4.' and not kept.finished
+    # whose T1w is gone, with all outputs, is not missed
+    (tmp_path / 'sub-01_ses-b_T1w.nii').unlink()
+    assert set(earlier.without({'sub-01_ses-a'}, tmp_path).methods) == {'sub-01_ses-a_run-1'}
+
+
+def test_commands_and_methods_of_all_t1w_are_there_once(tmp_path):
+    store(tmp_path)
+    record = Record(
+        'run-1',
+        commands={'sub-01_ses-a': 'first --line', 'sub-01_ses-b': 'second --line'},
+        methods={'sub-01_ses-a': 'N4 was run.', 'sub-01_ses-b': 'N4 was run.'},
+    )
+    html = generate_report(tmp_path, '01', record).read_text(encoding='utf-8')
+    assert html.count('first --line') == html.count('second --line') == 1
+    assert html.count('N4 was run.') == 1

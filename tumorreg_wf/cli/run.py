@@ -281,8 +281,7 @@ def _run(
     )
     from tumorreg_wf.cli.engines import make_engine
     from tumorreg_wf.cli.progress import Progress
-    from tumorreg_wf.reports import Record, write_citation, write_record
-    from tumorreg_wf.reports.record import record_file
+    from tumorreg_wf.reports import Record, read_record, write_citation, write_record
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
@@ -291,20 +290,25 @@ def _run(
     write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=shlex.join(sys.argv))
     for participant, failure in failures.items():
         write_failure(crash_folder(settings.out_dir, participant, run), failure.reason)
-    records = {label: Record(run, shlex.join(sys.argv)) for label in participants}
+    records = {label: Record(run) for label in participants}
     if anatomies:
         workflow = init_tumorreg_wf(settings, anatomies, template, run)
         described = _describe_each(workflow, anatomies)
-        citation = write_citation(settings.out_dir, described)
         for label, methods in described.items():
-            records[label] = replace(records[label], methods=methods)
+            commands = dict.fromkeys(methods, shlex.join(sys.argv))
+            records[label] = replace(records[label], methods=methods, commands=commands)
+        texts = {label: records[label].text for label in described}
+        citation = write_citation(settings.out_dir, texts)
         if opts.boilerplate_only:
             console.say(f'Methods: {citation}')
     if opts.boilerplate_only:
         return _tell(failures, settings, participants, console)
 
-    for label in participants:  # whoever finishes gets a new one
-        record_file(settings.out_dir, label).unlink(missing_ok=True)
+    others: dict[str, Record] = {}
+    for label, record in records.items():  # whoever finishes gets a new one
+        earlier = read_record(settings.out_dir, label) or Record(run)
+        others[label] = earlier.without(record.methods, settings.out_dir)
+        write_record(settings.out_dir, label, others[label])
     if anatomies:
         write_text(settings.out_dir / 'logs' / f'{run}.json', settings.to_json())
         progress = Progress(console, workflow, anatomies, queued=queued)
@@ -331,13 +335,15 @@ def _run(
                 console.detail(traceback.format_exc())
         _remove_stale(settings.out_dir, anatomies, progress)
         for label in dict.fromkeys(anatomy.subject for anatomy in anatomies):
+            stored = [
+                path.relative_to(settings.out_dir).as_posix() for path in progress.stored[label]
+            ]
             records[label] = record = replace(
                 records[label],
+                commands=others[label].commands | records[label].commands,
+                methods=others[label].methods | records[label].methods,
                 timings=dict(progress.timings[label]),
-                files=[
-                    path.relative_to(settings.out_dir).as_posix()
-                    for path in progress.stored[label]
-                ],
+                files=others[label].files + stored,
             )
             if label not in progress.finished:
                 failures.setdefault(label, NOT_FINISHED)
@@ -361,14 +367,15 @@ def _tell(
     return FAILED if failures else 0
 
 
-def _describe_each(workflow, anatomies: list[Anatomy]) -> dict[str, str]:
-    """Methods in words, by participant: masks and images differ."""
+def _describe_each(workflow, anatomies: list[Anatomy]) -> dict[str, dict[str, str]]:
+    """Methods in words, by participant and T1w: masks and images differ."""
     from tumorreg_wf.workflows.base import workflow_name
 
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    found: dict[str, dict[str, str]] = defaultdict(dict)
     for anatomy in anatomies:
-        found[anatomy.subject][workflow.get_node(workflow_name(anatomy)).visit_desc()] = None
-    return {subject: ''.join(texts) for subject, texts in found.items()}
+        text = workflow.get_node(workflow_name(anatomy)).visit_desc()
+        found[anatomy.subject][anatomy.label] = text
+    return found
 
 
 def _remove_stale(out_dir: Path, anatomies: list[Anatomy], progress: Progress) -> None:
@@ -401,8 +408,8 @@ def _write_reports_anew(settings: Settings, participants: list[str], console: Co
             failures[label] = NOT_RUN
             continue
         record = read_record(settings.out_dir, label)
-        if record is None:
-            record = Record(console.name, shlex.join(sys.argv))
+        if record is None or not record.finished:
+            record = record or Record(console.name)
             failures[label] = NOT_FINISHED
             runs = crash_folder(settings.out_dir, label, console.name).parent.glob('*')
             last = max(runs, default=None)
@@ -444,8 +451,8 @@ def _warn_of_empty_masks(folder: Path, console: Console) -> None:
         names, values = (line.split('\t') for line in table.read_text().splitlines()[:2])
         if dict(zip(names, values, strict=True)).get('volume_mm3') in ('0', '0.0'):
             console.warn(
-                f'{table.name.partition("_desc-")[0]}: no tumour was found and nothing replaced. '
-                'Look at the report; give a mask with -d if there is one.'
+                f'{table.name.partition("_desc-")[0]}: no tumour was found, or the mask given has '
+                'none in the brain; nothing was replaced. Look at the report.'
             )
 
 

@@ -19,7 +19,7 @@ from tumorreg_wf.files import write_aside, write_text
 from tumorreg_wf.images import load_image, same_grid, save_like
 from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES, find_outliers
-from tumorreg_wf.reports.record import record_file
+from tumorreg_wf.reports.record import read_record
 
 TUMOR, QUALITY = '_desc-tumor_morph', '_desc-qc_morph'
 
@@ -300,6 +300,7 @@ def find_gaps(
     prefixes = {table: table.name.removesuffix(f'{TUMOR}.tsv') for table in tables}
     done = {prefix.removesuffix('_') for prefix in prefixes.values()}
     gaps: dict[str, list[str]] = {'no T1w in the dataset': [], 'no derivatives': []}
+    present: set[str] = set()
     for folder in sorted(bids_dir.glob('sub-*/'), key=lambda path: _natural(path.name)):
         if participants and folder.name[4:] not in participants:
             continue
@@ -314,10 +315,12 @@ def find_gaps(
         if not names and not sessions:
             gaps['no T1w in the dataset'].append(folder.name)
         gaps['no derivatives'] += sorted(names - done)
+        present |= names
+    gaps['results of what is not in the dataset'] = sorted(done - present)
     gaps['last run not finished, results of an earlier one'] = [
         name
         for name in dict.fromkeys(_labels(table)[0] for table in tables)
-        if not record_file(out_dir, name[4:]).exists()
+        if (record := read_record(out_dir, name[4:])) is None or not record.finished
     ]
     gaps[f'no table of quality ({QUALITY[1:]}.tsv)'] = [
         prefix

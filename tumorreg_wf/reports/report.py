@@ -36,7 +36,7 @@ def generate_report(
     out_dir = Path(out_dir).absolute()
     sections = [Section('Errors', [Part(errors_html(errors))])] if errors else []
     sections += find_sections(out_dir / f'sub-{subject}' / 'figures')
-    methods = complete_methods(record.methods)
+    methods = complete_methods(record.text)
     parts = [Part(copyable(methods, 'methods'), 'Methods, in words for a paper')]
     if bibtex := write_bibtex(methods):
         parts.append(Part(copyable(bibtex, 'BibTeX'), 'References as BibTeX'))
@@ -81,7 +81,10 @@ def about_parts(record: Record) -> list[Part]:
     """Tell versions, command line and time of a run; all text is escaped."""
     parts = [
         Part(html_table([*software_versions().items(), ('Run', record.run)]), 'Versions'),
-        Part(f'<pre tabindex="0">{escape(record.command)}</pre>', 'Command line'),
+        *(
+            Part(f'<pre tabindex="0">{escape(command)}</pre>', 'Command line')
+            for command in dict.fromkeys(record.commands.values())
+        ),
     ]
     if record.timings:
         rows = [(stage, format_seconds(seconds)) for stage, seconds in record.timings.items()]
