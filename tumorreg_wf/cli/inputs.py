@@ -58,6 +58,9 @@ def find_input(
             'digits; rename these folders if they are participants.'
         )
     _warn_of_unused(settings, found, console)
+    there = {anatomy.session for own in found.values() for anatomy in own}
+    if there and (missing := [session for session in settings.sessions if session not in there]):
+        console.warn(f'--session-label {" ".join(missing)}: no participant has a T1w of it.')
     blind = [a.label for a in anatomies if a.flair is None and a.tumor_mask is None]
     if blind:
         console.warn(
@@ -68,21 +71,24 @@ def find_input(
 
 
 def _warn_of_unused(settings: Settings, found: dict[str, list[Anatomy]], console: Console) -> None:
-    """Say where a folder of masks has none for a participant: a name may be misspelt."""
+    """Say of which T1w no mask of a folder is used, and which are not: a name may be misspelt."""
+    anatomies = [anatomy for own in found.values() for anatomy in own]
+    used = {mask for anatomy in anatomies for mask in anatomy.masks}
     for folder in settings.derivatives:
-        without = [
-            participant
-            for participant, own in found.items()
-            if own and not any(folder in mask.parents for a in own for mask in a.masks)
-        ]
+        without = [a for a in anatomies if not any(folder in mask.parents for mask in a.masks)]
         if not without:
             continue
-        shown = list_some([f'sub-{label}' for label in without], 5)
-        images = sorted((folder / f'sub-{without[0]}').rglob('*.nii*'))
-        there = ', '.join(path.name for path in images[:5]) or 'no image'
+        images = [
+            path.name
+            for subject in dict.fromkeys(anatomy.subject for anatomy in without)
+            for path in sorted((folder / f'sub-{subject}').rglob('*.nii*'))
+            if path not in used
+        ]
+        left = f' Not used: {list_some(images, 5)}.' if images else ''
         console.warn(
-            f'{folder}: no mask for {shown}. Masks are named ..._label-tumor_mask, '
-            f'..._label-lesion_roi or ..._desc-brain_mask. Of sub-{without[0]} it has: {there}.'
+            f'{folder}: no mask of it is used for {list_some([a.label for a in without], 5)}. '
+            'Masks are named ..._label-tumor_mask, ..._label-lesion_roi or ..._desc-brain_mask, '
+            f'with the session and run of the T1w; of two folders the first counts.{left}'
         )
 
 
@@ -93,6 +99,8 @@ def _no_t1w(participant: str, settings: Settings) -> str:
     enhanced = [path for path in others if '_ce-' in path.name]
     if enhanced:
         message += f' {enhanced[0].name} was made with one, which its ce- says.'
+    elif others and not others[0].name.endswith(('.nii', '.nii.gz')):
+        message += f' The name of {others[0].name} must end in .nii.gz or .nii.'
     elif others and settings.sessions and not _in_sessions(others, settings.sessions):
         present = {part[4:] for path in others for part in path.parts if part[:4] == 'ses-'}
         message += f' There are: {", ".join(sorted(present)) or "none"}.'
