@@ -16,8 +16,6 @@ LEAST_MEMORY = 2
 
 REGISTRATION_ENGINES = ('greedy', 'syn')
 REGISTRATION_TARGETS = ('recovered-masked', 'recovered', 'original', 'masked')
-#: By engine: greedy goes by tissues, which are found through the tumour; SyN by the T1w.
-DEFAULT_TARGETS = {'greedy': 'original', 'syn': 'recovered-masked'}
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -25,7 +23,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='tumorreg',
         description='Find the tumour in T1w (and FLAIR) images of a BIDS dataset, replace it by '
-        'plausible normal tissue, register an atlas to the result, and write tissues, '
+        'plausible normal tissue, register an atlas to the brain, and write tissues, '
         'labels, transforms, tables and a report as BIDS derivatives. Not a medical device.',
     )
     parser.add_argument('bids_dir', type=Path, help='root of the BIDS dataset')
@@ -104,7 +102,7 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--segmentation-weights', type=Path, metavar='PATH',
-        help="weights of the U-Net: 'paper' for those of the original method, or a file or "
+        help="weights of the U-Net: 'paper' for a network as in the original method, or a file or "
         'folder written by tumorreg-train (default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
@@ -187,6 +185,8 @@ def make_settings(opts: argparse.Namespace, device: str, *, elsewhere: bool = Fa
     Steps that run ``elsewhere`` have other cores than this process.
     """
     nthreads = opts.omp_nthreads or min(opts.nprocs, 8)
+    from tumorreg_wf.workflows.engines import DEFAULT_TARGETS
+
     return Settings(
         bids_dir=absolute(opts.bids_dir),
         out_dir=absolute(opts.output_dir),
@@ -265,7 +265,7 @@ def _gigabytes(value: str) -> float:
 
 def _filters(value: str) -> dict:
     try:
-        filters = json.loads(Path(value).read_text(encoding='utf-8'))
+        filters = json.loads(Path(value).read_text(encoding='utf-8-sig'))
     except (OSError, ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f'{value}: cannot be read as JSON ({error})') from None
     known = {'t1w', 'flair', 'tumor', 'brain'}

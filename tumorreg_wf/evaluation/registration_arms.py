@@ -18,7 +18,13 @@ from tumorreg_wf.weights import Weights
 from tumorreg_wf.workflows.base import along, workflow_name
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
-from tumorreg_wf.workflows.engines import by_tissues, registration_settings, split_stages
+from tumorreg_wf.workflows.engines import (
+    DEFAULT_TARGETS,
+    by_tissues,
+    engine_of,
+    registration_settings,
+    split_stages,
+)
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 from tumorreg_wf.workflows.tissues import MAPS, init_tissues_wf
@@ -31,9 +37,6 @@ ARMS = {
     **{name: TARGETS[name] for name in ('original', 'masked', 'recovered', 'recovered-masked')},
     ORACLE: TARGETS['original'],
 }
-
-#: What ``tumorreg`` does unless told otherwise.
-DEFAULT_ARM = 'original'
 
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
 DILATION = 3.0
@@ -108,7 +111,9 @@ def init_case_wf(
     # node and field of the image each kind of arm registers to
     images = {'original': (bias_correction_wf, 'outputnode.t1w')}
     # a run's dseg goes by the image it registers to; outside the tumour it is that of all arms
-    measured = _kind(DEFAULT_ARM)
+    whole = registration_settings(settings)
+    default = DEFAULT_TARGETS[engine_of(whole)]
+    measured = _kind(default)
     kinds = {measured, *map(_kind, arms)}
     if 'recovered' in kinds:
         inpainting_wf = init_inpainting_wf(
@@ -128,7 +133,6 @@ def init_case_wf(
             (bias_correction_wf, tumor_free, [('outputnode.t1w', 'after')]),
         ])  # fmt: skip
 
-    whole = registration_settings(settings)
     linear, deforming = split_stages(whole)
     tissues_wfs = {}
     for kind in sorted(kinds) if by_tissues(whole) else [measured]:
@@ -140,6 +144,10 @@ def init_case_wf(
             (node, tissues_wfs[kind], [(field, 'inputnode.t1w')]),
             (conform_wf, tissues_wfs[kind], along('brain_mask')),
         ])  # fmt: skip
+        if kind != ORACLE:
+            workflow.connect([
+                (dilate, tissues_wfs[kind], [('out_mask', 'inputnode.dilated_mask')]),
+            ])  # fmt: skip
 
     def register(arm: str, stages: dict) -> pe.Workflow:
         registration_wf = init_registration_wf(
@@ -188,8 +196,8 @@ def init_case_wf(
         ]),
         (maps, measure, [('out', 'tissue_maps')]),
     ])  # fmt: skip
-    if case.tissues is not None and DEFAULT_ARM in arms:
-        measure.inputs.atlas, measure.inputs.atlas_arm = str(template.atlas), DEFAULT_ARM
+    if case.tissues is not None and default in arms:
+        measure.inputs.atlas, measure.inputs.atlas_arm = str(template.atlas), default
     workflow.connect([
         (bias_correction_wf, measure, [('outputnode.t1w', 't1w')]),
         (conform_wf, measure, [('outputnode.brain_mask', 'brain_mask')]),
