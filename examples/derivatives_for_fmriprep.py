@@ -108,6 +108,7 @@ def init_for_fmriprep_wf(
         ]),
         (inpainting_wf, tissues_wf, [('outputnode.t1w', 'inputnode.t1w')]),
         (conform_wf, tissues_wf, [('outputnode.brain_mask', 'inputnode.brain_mask')]),
+        (inpainting_wf, tissues_wf, [('outputnode.dilated_mask', 'inputnode.dilated_mask')]),
         (tissues_wf, atlas_wf, [
             ('outputnode.gm_map', 'inputnode.gm_map'), ('outputnode.wm_map', 'inputnode.wm_map'),
             ('outputnode.csf_map', 'inputnode.csf_map'),

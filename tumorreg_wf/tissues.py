@@ -1,6 +1,8 @@
-"""Tissues of a brain, from maps of where they can be and the grey values of its T1w."""
+"""Tissues of a brain by the grey values of its T1w, under maps of where they can be."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,47 +18,56 @@ STEPS = 20
 BINS = 256
 
 
-def segment_tissues(
-    t1w: np.ndarray, brain: np.ndarray, known: np.ndarray, maps: np.ndarray
-) -> np.ndarray:
-    """Divide a brain into GM, WM and CSF.
+class GreyValues(NamedTuple):
+    """What grey values say of tissues.
+
+    Attributes
+    ----------
+    maps : float32 (3, X, Y, Z), probabilities of GM, WM and CSF by grey values and maps; where
+        nothing is known, the maps.
+    mean, spread : (3,), mean and standard deviation of the grey values of each.
+    """
+
+    maps: np.ndarray
+    mean: np.ndarray
+    spread: np.ndarray
+
+
+def fit_grey_values(t1w: np.ndarray, known: np.ndarray, maps: np.ndarray) -> GreyValues | None:
+    """Divide a brain into GM, WM and CSF by its grey values.
 
     Expectation maximisation of one Gaussian per tissue under spatial priors (Van Leemput et al.
-    1999), and the mean of what it finds and of the maps: grey values know fine folds of a sharp
-    image better, the maps thick slices and blur. What is known alone decides what a tissue looks
-    like, and is divided by it; elsewhere the maps stay.
+    1999).
 
     Parameters
     ----------
     t1w : (X, Y, Z), without bias field.
-    brain : boolean (X, Y, Z).
     known : boolean (X, Y, Z), the part of the brain outside the dilated tumour.
     maps : (3, X, Y, Z), probabilities of GM, WM and CSF; sum to 1 in the brain.
 
     Returns
     -------
-    probabilities : float32 (3, X, Y, Z), sum to 1 in the brain; 0 elsewhere. The maps, where
-        the grey values are not those of a T1w: CSF darkest, WM brightest.
+    found : None where the grey values are not those of a T1w: CSF darkest, WM brightest.
     """
-    result = np.where(brain, maps, 0).astype(np.float32)
-    known = known & brain
     if not known.any():
-        return result
+        return None
     box = bounding_box(known)
     learnt = known[box]
     values = t1w[box][learnt]
-    prior = np.stack([one[box][learnt] for one in result]) + LEAST
+    prior = np.stack([one[box][learnt] for one in maps]) + LEAST
     prior /= prior.sum(0)
     low, high = np.percentile(values, [0.2, 99.8])
     if low >= high:
-        return result
-    bins = np.clip((values - low) / (high - low) * BINS, 0, BINS - 1).astype(np.intp)
+        return None
+    width = (high - low) / BINS
+    bins = np.clip((values - low) / width, 0, BINS - 1).astype(np.intp)
     mean, spread = _fit(bins, prior)
     gm, wm, csf = mean
-    if csf < gm < wm:
-        result[:, known] += _posterior(prior, _likelihood(mean, spread)[:, bins])
-        result[:, known] /= 2
-    return result
+    if not csf < gm < wm:
+        return None
+    found = np.array(maps, np.float32)
+    found[:, known] = _posterior(prior, _likelihood(mean, spread)[:, bins])
+    return GreyValues(found, low + mean * width, spread * width)
 
 
 def _fit(bins: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

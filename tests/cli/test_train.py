@@ -281,6 +281,15 @@ def test_tissues(head_labels, shapes, tmp_path, monkeypatch):
     card = json.loads((tmp_path / 'model_card.json').read_text())
     assert (card['anatomies'], card['shapes']) == (['one'], 1)
     assert list(card['validation']['figures']) == ['two-0']
+    # its second stage
+    second = tmp_path / 'second'
+    argv = ['tissues', str(head_labels), '--out', str(second), '--start-from', str(tmp_path)]
+    argv += '--architecture RefinedTissueUNet --width 2 --steps 2 --device cpu'.split()
+    assert main(argv) == 0
+    weights = find_weights('tissues', second)
+    assert (weights.architecture, weights.spacing) == ('RefinedTissueUNet', 1.0)
+    first, both = load_file(tmp_path / 'tissues.safetensors'), load_file(weights.path)
+    assert all((value == both[f'unet.{name}']).all() for name, value in first.items())
 
 
 def test_label_maps_named_as_participants(head_labels, tmp_path, capsys):
@@ -300,6 +309,7 @@ def test_label_maps_named_as_participants(head_labels, tmp_path, capsys):
     [
         (['--simulated', 'folder'], '--healthy, --simulated and --features are not for tissues'),
         (['--features', 'folder'], '--healthy, --simulated and --features are not for tissues'),
+        (['--architecture', 'RefinedTissueUNet'], 'weights of a TissueUNet, its first stage'),
         (['--spacing', '2'], 'learnt, at 1 mm'),
     ],
 )

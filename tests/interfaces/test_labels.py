@@ -5,8 +5,8 @@ import pytest
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.labels import (
+    CombineTissues,
     LabelTissues,
-    SegmentTissues,
     TumorTables,
     label_tissues,
 )
@@ -60,28 +60,20 @@ def test_label_tissues_alone(save):
     assert nb.load(outputs.out_gm).get_fdata()[tumor].max() == 0
 
 
-def test_segment_tissues_alone(save):
-    """Grey values correct the maps; where something was replaced the atlas's stay."""
-    truth = np.arange(12)[:, None, None].repeat(12, 1).repeat(12, 2) // 4
-    grey = np.random.default_rng(0).normal(np.array([60.0, 100, 20])[truth], 5)
-    hole = np.zeros(truth.shape)
-    hole[:, :, 9:] = 1
-    own = [np.where(truth == k, 0.5, 0.25) for k in range(3)]
-    atlas = [np.full(truth.shape, share) for share in (0.2, 0.3, 0.5)]
-    outputs = SegmentTissues(
-        in_file=save('t1w', grey * (1 - hole) + 70 * hole),
-        brain_mask=save('brain', np.ones_like(hole)),
+def test_combine_tissues_alone(save):
+    """Where something was replaced the atlas's maps count, elsewhere those found."""
+    hole, brain = np.zeros((12, 12, 12)), np.ones((12, 12, 12))
+    hole[:, :, 9:], brain[0] = 1, 0
+    own, atlas = (0.6, 0.3, 0.1), (0.2, 0.3, 0.5)
+    outputs = CombineTissues(
+        brain_mask=save('brain', brain),
         in_mask=save('hole', hole),
-        tissue_maps=[save(f'own{k}', one) for k, one in enumerate(own)],
-        atlas_maps=[save(f'atlas{k}', one) for k, one in enumerate(atlas)],
+        tissue_maps=[save(f'own{k}', share * np.ones_like(hole)) for k, share in enumerate(own)],
+        atlas_maps=[save(f'atlas{k}', share + hole * 0) for k, share in enumerate(atlas)],
     ).run().outputs  # fmt: skip
     found = np.stack([nb.load(path).get_fdata() for path in outputs.out_files])
-    known = hole == 0
-    assert (found.argmax(0) == truth)[known].mean() > 0.98
-    assert found.max(0)[known].mean() > 0.7
-    np.testing.assert_allclose(
-        found[:, hole > 0].T, [(0.2, 0.3, 0.5)] * int(hole.sum()), atol=1e-6
-    )
+    expected = np.where(hole, *(np.reshape(one, (3, 1, 1, 1)) for one in (atlas, own))) * brain
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_maps_on_another_grid_are_refused(save, tmp_path):
@@ -89,8 +81,37 @@ def test_maps_on_another_grid_are_refused(save, tmp_path):
     brain = save('brain', np.ones((6, 6, 6)))
     flipped = nb.Nifti1Image(np.ones((6, 6, 6), np.float32), np.diag([-2, 2, 2, 1]))
     flipped.to_filename(tmp_path / 'flipped.nii.gz')
-    node = SegmentTissues(in_file=brain, brain_mask=brain, in_mask=brain, atlas_maps=[brain] * 3)
+    node = CombineTissues(brain_mask=brain, in_mask=brain, atlas_maps=[brain] * 3)
     node.inputs.tissue_maps = [brain, brain, str(tmp_path / 'flipped.nii.gz')]
+    with pytest.raises(TumorregError, match=r'flipped\.nii\.gz: not on the grid of the T1w'):
+        node.run()
+
+
+@pytest.mark.parametrize('field', ['brain_mask', 'tumor_mask', 'in_files'])
+def test_labels_on_another_grid_are_refused(save, tmp_path, field):
+    brain = save('brain', np.ones((6, 6, 6)))
+    flipped = str(tmp_path / 'flipped.nii.gz')
+    nb.Nifti1Image(np.ones((6, 6, 6), np.float32), np.diag([-2, 2, 2, 1])).to_filename(flipped)
+    files = {'in_files': [brain] * 3, 'brain_mask': brain, 'tumor_mask': brain}
+    files[field] = [brain, brain, flipped] if field == 'in_files' else flipped
+    with pytest.raises(TumorregError, match=r'flipped\.nii\.gz: not on the grid of the T1w'):
+        LabelTissues(**files).run()
+
+
+@pytest.mark.parametrize(
+    'field', ['t1w', 'brain_mask', 'tissues', 'atlas_tissues', 'dilated_mask', 'atlas']
+)
+def test_tables_of_another_grid_are_refused(save, tmp_path, field):
+    here = save('here', np.ones((6, 6, 6)))
+    flipped = str(tmp_path / 'flipped.nii.gz')
+    nb.Nifti1Image(np.ones((6, 6, 6), np.float32), np.diag([-2, 2, 2, 1])).to_filename(flipped)
+    (tmp_path / 'lut.tsv').write_text('index\tname\n1\tall\n')
+    names = ('tumor_mask', 'std_tumor_mask', 't1w', 'brain_mask', 'tissues', 'atlas_tissues',
+             'dilated_mask', 'atlas')  # fmt: skip
+    node = TumorTables(
+        **dict.fromkeys(names, here), atlas_lut=str(tmp_path / 'lut.tsv'), template_name='TPL'
+    )
+    setattr(node.inputs, field, flipped)
     with pytest.raises(TumorregError, match=r'flipped\.nii\.gz: not on the grid of the T1w'):
         node.run()
 

@@ -6,7 +6,7 @@ import torch
 from tumorreg_wf.models.networks import ARCHITECTURES, load_network, save_network
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
 from tumorreg_wf.models.unet import UNet
-from tumorreg_wf.models.unet3d import MirrorUNet
+from tumorreg_wf.models.unet3d import BrainUNet, MirrorUNet
 from tumorreg_wf.weights import read_weights
 
 
@@ -31,3 +31,15 @@ def test_round_trip(tmp_path, network, config):
     for key, value in written.state_dict().items():
         stored = value.half().float() if value.ndim > 2 else value
         torch.testing.assert_close(read.state_dict()[key], stored, rtol=0, atol=0)
+
+
+def test_a_file_of_weights_repeats_byte_for_byte(tmp_path):
+    """Weights go by the hash of their file."""
+    network = BrainUNet(width=2)
+    for number in range(6):
+        path = tmp_path / f'{number}.safetensors'
+        save_network(network, path, name='a', task='brain', config={'width': 2}, spacing=4.0)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    loaded = load_network(read_weights(tmp_path / '0.safetensors'))
+    for key, value in network.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key], value, atol=1e-2, rtol=1e-2)

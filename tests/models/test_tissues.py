@@ -9,6 +9,8 @@ from torch import nn
 from tumorreg_wf.images import resample
 from tumorreg_wf.measures import dice
 from tumorreg_wf.models.tissues import _starts, find_tissues, scale_intensity
+from tumorreg_wf.models.unet3d import RefinedTissueUNet
+from tumorreg_wf.tissues import fit_grey_values
 
 
 class Bands(nn.Module):
@@ -39,8 +41,9 @@ def brain():
     return nb.Nifti1Image(t1w.astype(np.float32), affine), tissues
 
 
-def find(network, t1w, mask, **more):
-    return find_tissues(network, t1w, nb.Nifti1Image(mask.astype(np.uint8), t1w.affine), **more)
+def find(network, t1w, mask, hole=None, **more):
+    mask = nb.Nifti1Image(mask.astype(np.uint8), t1w.affine)
+    return find_tissues(network, t1w, mask, hole, **more)
 
 
 @pytest.mark.parametrize('axcodes', ['RAS', 'LPS', 'PIR'])
@@ -105,3 +108,77 @@ def test_white_matter_is_about_1(brain):
     scaled = scale_intensity(image.get_fdata(), tissues > 0)
     assert scaled.dtype == np.float32 and np.median(scaled[tissues == 2]) == pytest.approx(1)
     assert scale_intensity(np.full((2, 2, 2), -5.0), np.ones((2, 2, 2), bool)).min() == 0
+
+
+class Refined(Bands):
+    """Bands, and what is given to refine them; says GM everywhere."""
+
+    def refine(self, image, brain, maps, found):
+        self.given = image, brain, maps, found
+        return torch.tensor([9.0, 0, 0]).reshape(3, 1, 1, 1).expand(maps.shape)
+
+
+def test_maps_and_grey_values_are_weighed_outside_the_tumour(brain):
+    image, tissues = brain
+    hole = np.zeros(tissues.shape, np.uint8)
+    hole[:, :20] = 1
+    network = Refined()
+    maps = find(network, image, tissues > 0, hole=nb.Nifti1Image(hole, image.affine), spacing=1.5)
+    labels = np.where(tissues > 0, maps.argmax(0) + 1, 0)
+    known = (tissues > 0) & (hole == 0)
+    assert (labels[known] == 1).all()
+    under = (tissues > 0) & (hole > 0)
+    assert (labels == tissues)[under].mean() > 0.95
+    found = network.given[-1]
+    np.testing.assert_allclose(found.mean, [0.7, 1.0, 0.3], atol=0.05)
+
+
+def test_a_network_that_cannot_weigh(brain):
+    """The mean of both: surer than the maps where grey values are."""
+    image, tissues = brain
+    maps = find(Bands(), image, tissues > 0, spacing=1.5)
+    labels = np.where(tissues > 0, maps.argmax(0) + 1, 0)
+    assert min(dice(labels == index, tissues == index) for index in (1, 2, 3)) > 0.98
+
+
+@pytest.fixture
+def refining():
+    torch.manual_seed(0)
+    return RefinedTissueUNet(width=2)
+
+
+def test_layers_that_weigh_begin_with_the_mean(refining):
+    rng = np.random.default_rng(0)
+    maps = rng.dirichlet([1, 1, 1], (8, 8, 8)).transpose(3, 0, 1, 2).astype(np.float32)
+    image = np.tensordot([0.7, 1.0, 0.3], maps, 1) + rng.normal(0, 0.05, (8, 8, 8))
+    everywhere = np.ones(image.shape, bool)
+    found = fit_grey_values(image, everywhere, maps)
+    logits = refining.refine(image, everywhere, maps, found)
+    expected = np.log((maps + found.maps) / 2 + refining.least)
+    np.testing.assert_allclose(logits.detach().numpy(), expected, atol=1e-5)
+
+
+def test_the_scale_of_an_image_does_not_matter_to_them(refining):
+    torch.nn.init.normal_(refining.head.weight)
+    rng = np.random.default_rng(0)
+    maps = rng.dirichlet([1, 1, 1], (8, 8, 8)).transpose(3, 0, 1, 2).astype(np.float32)
+    image = np.tensordot([0.7, 1.0, 0.3], maps, 1) + rng.normal(0, 0.05, (8, 8, 8))
+    everywhere = np.ones(image.shape, bool)
+    one, other = (
+        refining.refine(scaled, everywhere, maps, fit_grey_values(scaled, everywhere, maps))
+        for scaled in (image, 40 * image)
+    )
+    torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+def test_they_alone_learn_and_an_odd_image_is_no_error(refining):
+    refining.unet = Bands()
+    levels = torch.tensor([0.7, 1.0, 0.3])
+    image = levels[torch.randint(3, (2, 1, 32, 32, 32))] + 0.02 * torch.randn(2, 1, 32, 32, 32)
+    image[1] = 1  # no T1w
+    logits = refining(image)
+    assert logits.shape == (2, 3, 32, 32, 32)
+    logits[0, 0].mean().backward()
+    assert refining.head.weight.grad.any()
+    refining(image[1:]).mean().backward()  # nothing to learn
+    assert not any(values.requires_grad for values in RefinedTissueUNet(2).unet.parameters())

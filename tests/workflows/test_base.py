@@ -130,7 +130,7 @@ def test_registration_target(build, anatomy, target, image, masked):
     assert image in sources('registration_wf.inputnode')
     assert ('registration_wf.metric_mask' in into) == masked
     # the tissues that the template is registered by are those of the same image
-    assert sources('tissues_wf.inputnode') == {image, 'conform_wf'}
+    assert sources('tissues_wf.inputnode') == {image, 'conform_wf', 'inpainting_wf'}
     assert 'tissues_wf' in sources('registration_wf.inputnode')
 
 

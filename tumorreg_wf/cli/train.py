@@ -27,6 +27,13 @@ from tumorreg_wf.training.recipes import choose_recipe
 if TYPE_CHECKING:
     from tumorreg_wf.training.recipes import Recipe
 
+#: Of networks that go on from a trained one: its name in them, what it is, and how many times
+#: larger its voxels are.
+FIRST_STAGES = {
+    'TwoStageBrainUNet': ('coarse', 'BrainUNet', 2),
+    'RefinedTissueUNet': ('unet', 'TissueUNet', 1),
+}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; see ``tumorreg-train --help``."""
@@ -85,20 +92,20 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
     config = {'width': recipe.width}
     network = networks.ARCHITECTURES[recipe.architecture](**config)
     start = None
-    staged = recipe.architecture == 'TwoStageBrainUNet'
-    if staged and opts.start_from is None:
+    stage, first, coarser = FIRST_STAGES.get(recipe.architecture, (None, None, 1))
+    if stage and opts.start_from is None:
         raise TumorregError(
-            'TwoStageBrainUNet needs --start-from: weights of a BrainUNet, its first stage.'
+            f'{recipe.architecture} needs --start-from: weights of a {first}, its first stage.'
         )
     if opts.start_from is not None:
         start = find_weights(opts.task, opts.start_from)
-        part = network.coarse if staged and start.architecture == 'BrainUNet' else network
+        part = getattr(network, stage) if stage and start.architecture == first else network
         if (start.architecture, start.config) != (type(part).__name__, config):
             raise TumorregError(
                 f'{start.path}: weights of {start.architecture} {start.config}, which do not fit '
                 f'{recipe.architecture} {config}.'
             )
-        times = 2 if part is not network else 1
+        times = coarser if part is not network else 1
         if start.spacing != times * recipe.spacing:
             raise TumorregError(
                 f'{start.path}: trained in voxels of {start.spacing:g} mm, and not '
@@ -151,6 +158,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         workers = min(MOST_WORKERS, cores()) if drawn_aside else 0
     settings = {
         **asdict(recipe),
+        'tumorreg': __version__,
         'random_seed': opts.random_seed,
         'start_from': start and start.sha256,
         'features': features and features.sha256,

@@ -121,7 +121,7 @@ class MeasureArms(SimpleInterface):
         own = np.stack(
             [load_image(path).get_fdata(dtype=np.float32) for path in self.inputs.tissue_maps]
         )
-        found = tissues_of_run(t1w.get_fdata(dtype=np.float32), brain, dilated, own, own)
+        found = tissues_of_run(brain, dilated, own, own)
         if isdefined(self.inputs.tissues):
             image = resample(load_image(self.inputs.tissues), t1w, order=0)
             truth = np.rint(image.get_fdata()).astype(np.uint8)

@@ -21,7 +21,7 @@ at most, and then ``CHANGES.md`` says so. None imports torch.
   :class:`~tumorreg_wf.interfaces.ants.JacobianDeterminant`: stock ANTs nodes that need no ANTs
 - :class:`~tumorreg_wf.interfaces.ants.EmbeddedANTs`: base class that does the same to any other
 - :class:`~tumorreg_wf.interfaces.greedy.GreedyRegistration`: registration by greedy
-- :class:`~tumorreg_wf.interfaces.labels.SegmentTissues`: tissues by grey values and priors
+- :class:`~tumorreg_wf.interfaces.labels.CombineTissues`: those found, under the tumour the atlas's
 - :class:`~tumorreg_wf.interfaces.labels.LabelTissues`: tissues, with the tumour and without
 - :class:`~tumorreg_wf.interfaces.labels.TumorTables`: tables of tumour and regions
 - :class:`~tumorreg_wf.interfaces.quality.MeasureQuality`: how well it went

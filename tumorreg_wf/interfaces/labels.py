@@ -28,7 +28,6 @@ from tumorreg_wf.measures import (
     measure_tumor,
     read_lut,
 )
-from tumorreg_wf.tissues import segment_tissues
 
 #: BIDS index of the tumour; GM, WM and CSF are 1, 2 and 3.
 LESION = 7
@@ -70,15 +69,14 @@ def label_tissues(
 
 
 def tissues_of_run(
-    t1w: np.ndarray, brain: np.ndarray, hole: np.ndarray, own: np.ndarray, warped: np.ndarray
+    brain: np.ndarray, hole: np.ndarray, own: np.ndarray, warped: np.ndarray
 ) -> np.ndarray:
-    """Divide a brain into tissues; under the tumour by the atlas alone.
+    """Tissues of a brain; under the tumour by the atlas alone.
 
     The atlas says more of what was there than a tumour, or made-up tissue, does.
 
     Parameters
     ----------
-    t1w : (X, Y, Z), without bias field; the hole is not looked at.
     brain, hole : boolean (X, Y, Z); the hole is the dilated tumour.
     own, warped : (3, X, Y, Z), maps of GM, WM and CSF: found in the T1w, carried from the atlas.
 
@@ -86,13 +84,12 @@ def tissues_of_run(
     -------
     probabilities : float32 (3, X, Y, Z), sum to 1 in the brain; 0 elsewhere.
     """
-    found = segment_tissues(t1w, brain, brain & ~hole, complete_maps(own, brain))
-    return np.where(hole, complete_maps(warped, brain), found).astype(np.float32)
+    both = np.where(hole, complete_maps(warped, brain), complete_maps(own, brain))
+    return both.astype(np.float32)
 
 
-class _SegmentTissuesInputSpec(BaseInterfaceInputSpec):
-    in_file = File(exists=True, mandatory=True, desc='T1w without bias field (X, Y, Z)')
-    brain_mask = File(exists=True, mandatory=True, desc='brain mask on the same grid')
+class _CombineTissuesInputSpec(BaseInterfaceInputSpec):
+    brain_mask = File(exists=True, mandatory=True, desc='brain mask (X, Y, Z)')
     in_mask = File(exists=True, mandatory=True, desc='dilated tumour on the same grid')
     tissue_maps = traits.List(
         File(exists=True), minlen=3, maxlen=3, mandatory=True, desc='GM, WM, CSF maps of the T1w'
@@ -102,32 +99,29 @@ class _SegmentTissuesInputSpec(BaseInterfaceInputSpec):
     )
 
 
-class _SegmentTissuesOutputSpec(TraitedSpec):
+class _CombineTissuesOutputSpec(TraitedSpec):
     out_files = traits.List(File(exists=True), desc='GM, WM, CSF probabilities; sum to 1 in brain')
 
 
-class SegmentTissues(SimpleInterface):
-    """Tissues by maps and grey values; under the tumour by the atlas.
+class CombineTissues(SimpleInterface):
+    """Tissues found in a T1w; under the tumour those of the atlas."""
 
-    See ``tumorreg_wf.tissues.segment_tissues``.
-    """
-
-    input_spec = _SegmentTissuesInputSpec
-    output_spec = _SegmentTissuesOutputSpec
+    input_spec = _CombineTissuesInputSpec
+    output_spec = _CombineTissuesOutputSpec
 
     def _run_interface(self, runtime):
-        t1w = load_image(self.inputs.in_file)
+        image = load_image(self.inputs.brain_mask)
         brain, hole = (
-            np.asanyarray(load_on_grid(path, t1w).dataobj) > 0
-            for path in (self.inputs.brain_mask, self.inputs.in_mask)
+            np.asanyarray(one.dataobj) > 0
+            for one in (image, load_on_grid(self.inputs.in_mask, image))
         )
         own, warped = (
-            np.stack([load_on_grid(path, t1w).get_fdata(dtype=np.float32) for path in paths])
+            np.stack([load_on_grid(path, image).get_fdata(dtype=np.float32) for path in paths])
             for paths in (self.inputs.tissue_maps, self.inputs.atlas_maps)
         )
-        probabilities = tissues_of_run(t1w.get_fdata(dtype=np.float32), brain, hole, own, warped)
+        probabilities = tissues_of_run(brain, hole, own, warped)
         self._results['out_files'] = [
-            save_like(data, t1w, os.path.join(runtime.cwd, f'{name}.nii.gz'))
+            save_like(data, image, os.path.join(runtime.cwd, f'{name}.nii.gz'))
             for name, data in zip(('gm', 'wm', 'csf'), probabilities, strict=True)
         ]
         return runtime
@@ -157,17 +151,18 @@ class LabelTissues(SimpleInterface):
     output_spec = _LabelTissuesOutputSpec
 
     def _run_interface(self, runtime):
-        images = [load_image(path) for path in self.inputs.in_files]
+        first = load_image(self.inputs.in_files[0])
+        probabilities = np.stack(
+            [load_on_grid(p, first).get_fdata(dtype=np.float32) for p in self.inputs.in_files]
+        )
         brain, tumor = (
-            np.asanyarray(load_image(path).dataobj) > 0
+            np.asanyarray(load_on_grid(path, first).dataobj) > 0
             for path in (self.inputs.brain_mask, self.inputs.tumor_mask)
         )
-        dseg, healthy, maps = label_tissues(
-            np.stack([image.get_fdata(dtype=np.float32) for image in images]), brain, tumor
-        )
+        dseg, healthy, maps = label_tissues(probabilities, brain, tumor)
 
         def save(data, name):
-            return save_like(data, images[0], os.path.join(runtime.cwd, f'{name}.nii.gz'))
+            return save_like(data, first, os.path.join(runtime.cwd, f'{name}.nii.gz'))
 
         self._results['out_dseg'] = save(dseg, 'dseg')
         self._results['out_healthy_dseg'] = save(healthy, 'healthy')
@@ -209,10 +204,10 @@ class TumorTables(SimpleInterface):
         tumor = np.asanyarray(image.dataobj) > 0
         std_image = load_image(self.inputs.std_tumor_mask)
         std_tumor = np.asanyarray(std_image.dataobj) > 0
-        labels = np.asanyarray(load_image(self.inputs.atlas).dataobj).astype(int)
-        brain, tissues, atlas_tissues, dilated, t1w = (
-            np.asanyarray(load_image(path).dataobj)
+        labels, brain, tissues, atlas_tissues, dilated, t1w = (
+            np.asanyarray(load_on_grid(path, image).dataobj)
             for path in (
+                self.inputs.atlas,
                 self.inputs.brain_mask,
                 self.inputs.tissues,
                 self.inputs.atlas_tissues,
@@ -222,7 +217,7 @@ class TumorTables(SimpleInterface):
         )
         regions = measure_regions(
             # what of the warped atlas lies beyond the brain is no part of it
-            np.where((brain > 0) | tumor, labels, 0),
+            np.where((brain > 0) | tumor, labels, 0).astype(int),
             tumor,
             voxel_spacing(image),
             read_lut(self.inputs.atlas_lut),

@@ -152,6 +152,11 @@ class FindTissuesInputSpec(_NetworkInputSpec):
     brain_mask = File(
         exists=True, mandatory=True, argstr='--brain %s', desc='brain mask on the same grid'
     )
+    in_mask = File(
+        exists=True,
+        argstr='--hole %s',
+        desc='dilated tumour on the same grid: its grey values say nothing of tissues',
+    )
     out_gm = traits.Str('gm.nii.gz', usedefault=True, argstr='--out-gm %s', desc='file to write')
     out_wm = traits.Str('wm.nii.gz', usedefault=True, argstr='--out-wm %s', desc='file to write')
     out_csf = traits.Str(
@@ -166,7 +171,7 @@ class FindTissuesOutputSpec(TraitedSpec):
 
 
 class FindTissues(_NetworkCommand):
-    """Tell grey matter, white matter and CSF apart with a U-Net.
+    """Tell grey matter, white matter and CSF apart with a U-Net and by grey values.
 
     Examples
     --------

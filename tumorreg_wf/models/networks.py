@@ -14,7 +14,13 @@ from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.files import write_aside
 from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
-from tumorreg_wf.models.unet3d import BrainUNet, MirrorUNet, TissueUNet, TwoStageBrainUNet
+from tumorreg_wf.models.unet3d import (
+    BrainUNet,
+    MirrorUNet,
+    RefinedTissueUNet,
+    TissueUNet,
+    TwoStageBrainUNet,
+)
 from tumorreg_wf.weights import Weights
 
 ARCHITECTURES: dict[str, type[nn.Module]] = {
@@ -29,6 +35,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
         BrainUNet,
         TwoStageBrainUNet,
         TissueUNet,
+        RefinedTissueUNet,
     )
 }
 
@@ -88,7 +95,20 @@ def save_network(network: nn.Module, path: str | Path, *, name: str, task: str, 
         for key, value in network.state_dict().items()
     }
     with write_aside(path) as part:  # safetensors' own files are for their owner alone
-        part.write_bytes(save(state, metadata))
+        part.write_bytes(_in_order(save(state, metadata)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its header in order, which otherwise differs from save to save.
+
+    Weights go by the hash of their file.
+    """
+    length = int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8 : 8 + length])
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':'), ensure_ascii=False).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)  # tensors begin at a multiple of 8
+    return len(text).to_bytes(8, 'little') + text + data[8 + length :]
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tumorreg_wf.images import bounding_box, resample, to_network_grid
+from tumorreg_wf.tissues import fit_grey_values
 
 #: The grey value of the brain at this percentile, about that of white matter, becomes 1 ...
 WHITE = 95.0
@@ -37,6 +38,7 @@ def find_tissues(
     network: nn.Module,
     t1w: nb.Nifti1Image,
     brain: nb.Nifti1Image,
+    hole: nb.Nifti1Image | None = None,
     *,
     spacing: float = 1.0,
     device: str = 'cpu',
@@ -44,7 +46,9 @@ def find_tissues(
     """Tell the tissues of a brain apart.
 
     The network sees overlapping cubes of the size of its training; where several see a voxel,
-    the one in whose middle it lies counts most.
+    the one in whose middle it lies counts most. What it finds, and the grey values of the brain,
+    a network that can, a :class:`tumorreg_wf.models.unet3d.RefinedTissueUNet`, weighs against each
+    other; of another it is the mean.
 
     Parameters
     ----------
@@ -53,6 +57,7 @@ def find_tissues(
     t1w : image without bias field, of any orientation, voxel size and intensity scale; the tumour
         replaced, or left in where its tissue does not matter.
     brain : brain mask on the same grid; what is outside is not looked at.
+    hole : mask of the dilated tumour on the same grid, whose grey values say nothing of tissues.
     spacing : voxel edge the network was trained at, mm.
     device : torch device.
 
@@ -69,8 +74,11 @@ def find_tissues(
     grid = to_network_grid(values, spacing=spacing)
     seen = grid.get_fdata(dtype=np.float32)
     x, y, z = bounding_box(seen > 0, margin=2) if seen.any() else (slice(None),) * 3
+    known = seen > 0
+    if hole is not None:
+        known &= to_network_grid(hole, spacing=spacing).get_fdata(dtype=np.float32) < 0.01
     found = np.zeros((3, *seen.shape), np.float32)
-    found[:, x, y, z] = _run(network, seen[x, y, z], device)
+    found[:, x, y, z] = _look(network, seen[x, y, z], known[x, y, z], device)
     for one, total in zip(found, maps, strict=True):
         native = resample(nb.Nifti1Image(one, grid.affine), t1w, order=1)
         total[:] = np.clip(native.get_fdata(dtype=np.float32), 0, 1) * inside
@@ -79,6 +87,20 @@ def find_tissues(
 
 
 @torch.inference_mode()
+def _look(network: nn.Module, volume: np.ndarray, known: np.ndarray, device: str) -> np.ndarray:
+    """Probabilities (3, X, Y, Z) by the network, and by grey values where those are known."""
+    maps = _run(getattr(network, 'unet', network), volume, device)
+    found = fit_grey_values(volume, known, maps)
+    if found is None:
+        return maps
+    if hasattr(network, 'refine'):
+        logits = network.refine(volume, volume > 0, maps, found)
+        both = torch.softmax(logits, 0).cpu().numpy()
+    else:
+        both = (maps + found.maps) / 2
+    return np.where(known, both, maps)
+
+
 def _run(network: nn.Module, volume: np.ndarray, device: str) -> np.ndarray:
     """Probabilities (3, X, Y, Z) in a volume (X, Y, Z)."""
     size = network.size

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tumorreg_wf.models.folding import fold, unfold
+from tumorreg_wf.tissues import GreyValues, fit_grey_values
 
 
 class UNet3D(nn.Module):
@@ -133,6 +134,82 @@ class TissueUNet(UNet3D):
 
     def __init__(self, width: int = 24, levels: int = 3) -> None:
         super().__init__(1, width, levels, out_channels=3)
+
+
+class RefinedTissueUNet(nn.Module):
+    """A U-Net that tells tissues apart, and a few layers that weigh its maps and grey values.
+
+    Grey values, fitted over the whole brain, know fine folds of a sharp image better than the
+    U-Net, which knows thick slices and blur. The last layers see the image, the maps, and what
+    grey values say, and draw borders. They alone are trained: the first is a trained
+    :class:`TissueUNet`.
+
+    Parameters
+    ----------
+    width : channels of the first level of the U-Net.
+    """
+
+    dimensions = 3
+
+    #: As that of the U-Net.
+    size = TissueUNet.size
+
+    #: Channels of the last layers.
+    channels = 16
+
+    #: No probability is less than this before they change it.
+    least = 0.02
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.unet = TissueUNet(width)
+        self.unet.requires_grad_(False)
+        self.image = nn.Conv3d(7, self.channels, 3, padding=1)
+        self.look = nn.Linear(5, self.channels)
+        self.near = nn.Conv3d(self.channels, self.channels, 3, padding=2, dilation=2)
+        self.last = nn.Conv3d(self.channels, self.channels, 3, padding=1)
+        self.head = nn.Conv3d(self.channels, 3, 1)
+        for values in self.head.parameters():
+            nn.init.zeros_(values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, 1, S, S, S), 0 outside the brain, to logits (N, 3, S, S, S)."""
+        maps = torch.softmax(self.unet(x).float(), 1)
+        results = []
+        for image, before in zip(x, maps, strict=True):
+            values, prior = image[0].float().cpu().numpy(), before.cpu().numpy()
+            found = fit_grey_values(values, values > 0, prior)
+            if found is None:  # there is nothing to learn, but a gradient is expected
+                results.append(torch.log(before + self.least) + 0 * self.head.bias.sum())
+            else:
+                results.append(self.refine(values, values > 0, prior, found))
+        return torch.stack(results)
+
+    def refine(
+        self, image: np.ndarray, brain: np.ndarray, maps: np.ndarray, found: GreyValues
+    ) -> Tensor:
+        """Logits (3, X, Y, Z) from an image, a brain mask, and maps of two origins.
+
+        Parameters
+        ----------
+        image, brain : (X, Y, Z).
+        maps : (3, X, Y, Z), of the U-Net.
+        found : what grey values say.
+        """
+        device = self.head.weight.device
+        gm, wm, csf = found.mean
+        scaled = np.where(brain, np.clip((image - gm) / (wm - csf), -2, 2), -2)
+        seen = np.concatenate([scaled[None], maps, found.maps]).astype(np.float32)
+        look = np.array([*found.spread, wm - gm, csf - gm]) / (wm - csf)
+        x, facts = (
+            torch.from_numpy(seen)[None].to(device),
+            torch.from_numpy(look).float().to(device),
+        )
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        mean = (x[:, 1:4] + x[:, 4:]) / 2
+        x = torch.relu(self.image(x) + self.look(facts)[:, None, None, None])
+        x = torch.relu(self.last(torch.relu(self.near(x))))
+        return (torch.log(mean + self.least) + self.head(x).float())[0]
 
 
 class TwoStageBrainUNet(nn.Module):

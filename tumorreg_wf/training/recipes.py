@@ -60,7 +60,10 @@ RECIPES = {
         Recipe('BrainUNet', width=16, batch=2, learning_rate=2e-3, steps=10_000, spacing=4.0),
         Recipe('TwoStageBrainUNet', 16, batch=2, learning_rate=2e-3, steps=2_000, spacing=2.0),
     ),
-    'tissues': (Recipe('TissueUNet', width=24, batch=2, learning_rate=2e-3, steps=5_000),),
+    'tissues': (
+        Recipe('TissueUNet', width=24, batch=2, learning_rate=2e-3, steps=5_000),
+        Recipe('RefinedTissueUNet', width=24, batch=1, learning_rate=4e-3, steps=1_000),
+    ),
 }
 
 #: The settings of the original method.

@@ -7,7 +7,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf.interfaces.ants import ApplyTransforms, JacobianDeterminant
-from tumorreg_wf.interfaces.labels import LabelTissues, SegmentTissues, TumorTables
+from tumorreg_wf.interfaces.labels import CombineTissues, LabelTissues, TumorTables
 from tumorreg_wf.template import DEFAULT_ATLAS, DEFAULT_TEMPLATE, Template
 from tumorreg_wf.workflows.tissues import MAPS
 
@@ -79,8 +79,8 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     workflow.__desc__ = (
         f'Tissues and atlas labels ({template.atlas_name}{_cite(template.atlas_name)}) were '
         f'carried from {template.name}{_cite(template.name)} to the patient with the same '
-        'transform. The maps of tissues were refined by the grey values of the T1w [@vanleemput]; '
-        'where the tumour was replaced, the carried maps took their place. '
+        'transform. Where the tumour was replaced, the carried maps took the place of those '
+        'found. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(
@@ -128,7 +128,7 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
     )
     merge_tissues = pe.Node(niu.Merge(3), name='merge_tissues', run_without_submitting=True)
     merge_own = pe.Node(niu.Merge(3), name='merge_own', run_without_submitting=True)
-    segment_tissues = pe.Node(SegmentTissues(), name='segment_tissues', mem_gb=2)
+    combine_tissues = pe.Node(CombineTissues(), name='combine_tissues', mem_gb=2)
     label_tissues = pe.Node(LabelTissues(), name='label_tissues', mem_gb=1.5)
     label_atlas_tissues = pe.Node(LabelTissues(), name='label_atlas_tissues', mem_gb=1.5)
 
@@ -155,13 +155,13 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         (nodes['warp_gm'], merge_tissues, [('output_image', 'in1')]),
         (nodes['warp_wm'], merge_tissues, [('output_image', 'in2')]),
         (nodes['warp_csf'], merge_tissues, [('output_image', 'in3')]),
-        (merge_tissues, segment_tissues, [('out', 'atlas_maps')]),
-        (inputnode, segment_tissues, [
-            ('t1w', 'in_file'), ('dilated_mask', 'in_mask'), ('brain_mask', 'brain_mask'),
+        (merge_tissues, combine_tissues, [('out', 'atlas_maps')]),
+        (inputnode, combine_tissues, [
+            ('dilated_mask', 'in_mask'), ('brain_mask', 'brain_mask'),
         ]),
         (inputnode, merge_own, [(field, f'in{number}') for number, field in enumerate(MAPS, 1)]),
-        (merge_own, segment_tissues, [('out', 'tissue_maps')]),
-        (segment_tissues, label_tissues, [('out_files', 'in_files')]),
+        (merge_own, combine_tissues, [('out', 'tissue_maps')]),
+        (combine_tissues, label_tissues, [('out_files', 'in_files')]),
         (merge_tissues, label_atlas_tissues, [('out', 'in_files')]),
         (inputnode, label_tissues, [('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask')]),
         (inputnode, label_atlas_tissues, [

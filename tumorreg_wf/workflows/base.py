@@ -174,6 +174,7 @@ def init_anatomy_wf(
         (conform_wf, inpainting_wf, along('brain_mask')),
         (registered_wf, tissues_wf, along('t1w')),
         (conform_wf, tissues_wf, along('brain_mask')),
+        (inpainting_wf, tissues_wf, along('dilated_mask')),
         (tissues_wf, atlas_wf, along(*MAPS)),
         (tumor, inpainting_wf, [('mask', 'inputnode.tumor_mask')]),
         (registered_wf, registration_wf, along('t1w')),

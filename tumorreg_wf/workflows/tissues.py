@@ -36,8 +36,9 @@ def init_tissues_wf(
     ------
     t1w
         Bias-corrected T1w, the tumour as it is or replaced; any orientation and voxel size.
-    brain_mask
-        On the grid of the T1w.
+    brain_mask, dilated_mask
+        On the grid of the T1w. What the second marks, the dilated tumour, has no part in what
+        tissues look like; it may be left out.
 
     Outputs
     -------
@@ -50,15 +51,20 @@ def init_tissues_wf(
     workflow.__desc__ = (
         'Grey matter, white matter and CSF were found, in the image that the template was '
         'registered to, with a U-Net [@unet3d] that was trained on images drawn from label maps '
-        f'[@synthseg] (weights {weights.name}, sha256 {weights.sha256[:12]}). '
+        f'[@synthseg] (weights {weights.name}, sha256 {weights.sha256[:12]}), whose maps were '
+        'refined by the grey values of the T1w [@vanleemput]. '
     )
-    inputnode = pe.Node(niu.IdentityInterface(fields=['t1w', 'brain_mask']), name='inputnode')
+    inputnode = pe.Node(
+        niu.IdentityInterface(fields=['t1w', 'brain_mask', 'dilated_mask']), name='inputnode'
+    )
     outputnode = pe.Node(niu.IdentityInterface(fields=list(MAPS)), name='outputnode')
     find = network_node(
         FindTissues, weights, device=device, omp_nthreads=omp_nthreads, name='find'
     )
     workflow.connect([
-        (inputnode, find, [('t1w', 'in_file'), ('brain_mask', 'brain_mask')]),
+        (inputnode, find, [
+            ('t1w', 'in_file'), ('brain_mask', 'brain_mask'), ('dilated_mask', 'in_mask'),
+        ]),
         (find, outputnode, [('out_gm', 'gm_map'), ('out_wm', 'wm_map'), ('out_csf', 'csf_map')]),
     ])  # fmt: skip
     return workflow
