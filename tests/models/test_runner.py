@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tumorreg_wf.errors import REFUSED
 from tumorreg_wf.images import same_grid, save_like
 from tumorreg_wf.models import extraction, networks
 from tumorreg_wf.models.extraction import extract_brain
@@ -88,14 +89,17 @@ def test_segment(weights, files, tmp_path, flair):
 
 def test_weights_of_another_task(weights, files, tmp_path, capsys):
     other = {'weights': weights['segment'].path, 'sha256': weights['segment'].sha256}
-    assert main(arguments('tissues', weights, files, tmp_path, **other)) == 1
+    assert main(arguments('tissues', weights, files, tmp_path, **other)) == REFUSED
     assert 'these weights are for segmentation, not for tissues' in capsys.readouterr().err
 
 
-def test_tissues(weights, files, tmp_path):
-    assert main(arguments('tissues', weights, files, tmp_path)) == 0
+@pytest.mark.parametrize('hole', ['tumor', None])
+def test_tissues(weights, files, tmp_path, hole):
+    given = {'hole': hole and files[hole]}
+    assert main(arguments('tissues', weights, files, tmp_path, **given)) == 0
     network = networks.load_network(weights['tissues'])
-    maps = find_tissues(network, nb.load(files['t1w']), nb.load(files['brain']), spacing=2.0)
+    images = [nb.load(files[name]) for name in ('t1w', 'brain', *([hole] if hole else []))]
+    maps = find_tissues(network, *images, spacing=2.0)
     for name, data in zip(('gm', 'wm', 'csf'), maps, strict=True):
         image = nb.load(tmp_path / f'{name}.nii.gz')
         assert same_grid(image, nb.load(files['t1w']))
@@ -115,6 +119,7 @@ def test_inpaint(weights, files, tmp_path):
 
 def test_strip(weights, files, tmp_path, monkeypatch, capsys):
     """A network that was never trained may find anything; too little is refused."""
+    monkeypatch.setattr(extraction, 'THRESHOLD', 0.5)
     _, mask = extract_brain(
         networks.load_network(weights['strip']), nb.load(files['t1w']), spacing=2.0
     )
@@ -126,7 +131,7 @@ def test_strip(weights, files, tmp_path, monkeypatch, capsys):
     np.testing.assert_array_equal(image.get_fdata() > 0, mask)
     (tmp_path / 'mask.nii.gz').unlink()
     monkeypatch.setattr(extraction, 'SMALLEST_BRAIN', 1e6)
-    assert main(arguments('strip', weights, files, tmp_path)) == 1
+    assert main(arguments('strip', weights, files, tmp_path)) == REFUSED
     assert 'found no brain in the T1w' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -139,12 +144,12 @@ def test_images_on_other_grids_are_refused(
 ):
     """Same shape and content, but stored in RAS."""
     path = save_like(np.asanyarray(phantom.tumor.dataobj), phantom.tumor, tmp_path / 'ras.nii.gz')
-    assert main(arguments(command, weights, files, tmp_path, **{option: path})) == 1
+    assert main(arguments(command, weights, files, tmp_path, **{option: path})) == REFUSED
     assert 'ras.nii.gz: not on the grid of the T1w' in capsys.readouterr().err
 
 
 def test_weights_that_changed_are_refused(weights, files, tmp_path, capsys):
-    assert main(arguments('inpaint', weights, files, tmp_path, sha256='0' * 64)) == 1
+    assert main(arguments('inpaint', weights, files, tmp_path, sha256='0' * 64)) == REFUSED
     assert 'inpaint.safetensors: these weights changed' in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
@@ -152,7 +157,7 @@ def test_weights_that_changed_are_refused(weights, files, tmp_path, capsys):
 @pytest.mark.parametrize('option', ['t1w', 'brain', 'hole', 'weights'])
 def test_missing_files_are_named(weights, files, tmp_path, capsys, option):
     given = {option: tmp_path / 'absent'}
-    assert main(arguments('inpaint', weights, files, tmp_path, **given)) == 1
+    assert main(arguments('inpaint', weights, files, tmp_path, **given)) == REFUSED
     message = capsys.readouterr().err
     assert 'absent' in message and 'Traceback' not in message
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 from nipype.interfaces.base import CommandLine
 
+from tumorreg_wf.errors import REFUSED, TumorregError
+
 #: How lines begin that tell of an end which the exit code tells of too.
 OF_THE_SHELL = ('Aborted', 'Killed', 'Segmentation fault', 'Terminated')
 
@@ -29,7 +31,7 @@ def _paths(value) -> Iterator[str]:
 
 
 class CheckedCommand(CommandLine):
-    """A Nipype command line; a program that fails stops its node.
+    """A Nipype command line; a program that fails, or refuses its input, stops its node.
 
     Nipype looks at the outputs alone; a program killed while it writes leaves half of one.
     """
@@ -56,6 +58,8 @@ class CheckedCommand(CommandLine):
         if runtime.returncode not in correct_return_codes:
             lines = (runtime.stderr or runtime.stdout or '').strip().splitlines()
             said = [line.strip() for line in lines if not line.startswith(OF_THE_SHELL)]
+            if runtime.returncode == REFUSED and said:
+                raise TumorregError(said[-1])
             raise RuntimeError(
                 f'{self._cmd.split()[-1]} ended with exit code {runtime.returncode}: '
                 f'{said[-1] if said else "it said nothing"}'

@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 
-from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.errors import REFUSED, TumorregError
 from tumorreg_wf.images import load_image, load_on_grid, save_like
 from tumorreg_wf.weights import find_weights
 
@@ -34,6 +34,7 @@ def get_parser() -> argparse.ArgumentParser:
     inpaint.add_argument('--hole', required=True)
     inpaint.add_argument('--out', required=True)
     tissues = commands.add_parser('tissues', help='tell grey matter, white matter and CSF apart')
+    tissues.add_argument('--hole')
     tissues.add_argument('--out-gm', required=True)
     tissues.add_argument('--out-wm', required=True)
     tissues.add_argument('--out-csf', required=True)
@@ -49,13 +50,13 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program; exit code 1 with a message for bad input."""
+    """Run the program; bad input ends in a message, and the exit code :data:`REFUSED`."""
     opts = get_parser().parse_args(argv)
     try:
         _run(opts)
     except TumorregError as error:
         print(error, file=sys.stderr)
-        return 1
+        return REFUSED
     return 0
 
 
@@ -87,7 +88,8 @@ def _run(opts: argparse.Namespace) -> None:
         recovered = inpainting.inpaint(network, t1w, hole, brain, **how)
         save_like(recovered, t1w, opts.out)
     else:
-        maps = tissues.find_tissues(network, t1w, brain, **how)
+        hole = None if opts.hole is None else load_on_grid(opts.hole, t1w)
+        maps = tissues.find_tissues(network, t1w, brain, hole, **how)
         for data, path in zip(maps, (opts.out_gm, opts.out_wm, opts.out_csf), strict=True):
             save_like(data, t1w, path)
 
