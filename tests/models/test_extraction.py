@@ -8,6 +8,7 @@ from torch import nn
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import resample
+from tumorreg_wf.models import extraction
 from tumorreg_wf.models.extraction import (
     extract_brain,
     largest_part,
@@ -49,7 +50,8 @@ def dice(one, other):
 
 
 @pytest.mark.parametrize('axcodes', ['RAS', 'LPS', 'PIR'])
-def test_the_brain_without_the_rest_of_the_head(head, turned, axcodes):
+def test_the_brain_without_the_rest_of_the_head(head, turned, axcodes, monkeypatch):
+    monkeypatch.setattr(extraction, 'THRESHOLD', 0.5)  # no more than the network is sure of
     image, brain = head
     halfway = Bright(0.5)  # between the brain and what is around it
     probability, mask = extract_brain(halfway, turned(image, axcodes), spacing=4.0)

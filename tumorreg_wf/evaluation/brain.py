@@ -33,6 +33,7 @@ GROUPS = {
     'whole head, T1w': Mixture(like_t1w=1, stripped=0),
     'whole head, any contrast': Mixture(like_t1w=0, stripped=0),
     'stripped, T1w': Mixture(like_t1w=1, stripped=1),
+    'whole head, T1w, tumour at the surface': Mixture(like_t1w=1, stripped=0, at_surface=1),
 }
 
 COLUMNS = {
@@ -57,7 +58,7 @@ STATISTICS = [
 INTRODUCTION = f"""\
 # Brain extraction
 
-Heads drawn from label maps at {SPACING:g} mm: turned and bent, two in three with tumours,
+Heads drawn from label maps at {SPACING:g} mm: turned and bent, three in four with tumours,
 with the noise, shading and slice thickness of any scanner; some show a part of the head
 alone, or have no face.
 """

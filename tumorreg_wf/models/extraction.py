@@ -20,7 +20,7 @@ HEAD = 0.15
 
 #: From this probability on it is brain. Coarse voxels round off what bulges: one half would cut a
 #: millimetre off the poles, and tumours with it.
-THRESHOLD = 0.3
+THRESHOLD = 0.2
 
 #: Less than this is no brain, nor a part of one to work on, ml.
 SMALLEST_BRAIN = 100.0

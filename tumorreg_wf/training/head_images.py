@@ -55,14 +55,16 @@ class Mixture(NamedTuple):
     like_t1w : how often they have the contrast of a T1w; of the others every structure has any
         grey value.
     stripped : how often the brain alone is left, or nearly.
+    at_surface : how often a tumour is brought near the surface of the brain.
     """
 
     like_t1w: float = 0.65
     stripped: float = 0.12
+    at_surface: float = 0.0
 
 
-#: What networks are trained on.
-USUAL = Mixture()
+#: What networks are trained on: more tumours than usual where they are easily cut.
+USUAL = Mixture(at_surface=0.5)
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def draw_image(
     fine, size = spacing / finer, len(codes) // finer
     codes = codes.copy()
     for _ in range(rng.choice(len(TUMORS), p=TUMORS) if shapes else 0):
-        add_tumor(codes, shapes[rng.integers(len(shapes))], fine, rng)
+        add_tumor(
+            codes, shapes[rng.integers(len(shapes))], fine, rng, at_surface=mixture.at_surface
+        )
     inside, kinds = codes >= INSIDE, codes & (INSIDE - 1)
     visible = np.ones(codes.shape, bool)
     levels, spread = random_contrast(rng, like_t1w=rng.random() < mixture.like_t1w)

@@ -49,6 +49,9 @@ FAT_DEPTH = 6
 #: Voxel edge of the shapes of tumours, mm.
 SHAPE_SPACING = 2.0
 
+#: So deep below the surface of the brain tumours "at the surface" have their middle at most, mm.
+SURFACE = 15.0
+
 #: How often a head has no tumour, one, and two.
 TUMORS = (0.25, 0.5, 0.25)
 
@@ -195,10 +198,18 @@ def _look_up(volume: np.ndarray, voxels: torch.Tensor) -> np.ndarray:
 
 
 def add_tumor(
-    codes: np.ndarray, shape: np.ndarray, spacing: float, rng: np.random.Generator
+    codes: np.ndarray,
+    shape: np.ndarray,
+    spacing: float,
+    rng: np.random.Generator,
+    *,
+    at_surface: float = 0.0,
 ) -> None:
-    """Put a tumour anywhere into the brain, in place; it may reach into the CSF around it."""
-    box, tumor = place_tumor(codes, shape, spacing, rng)
+    """Put a tumour anywhere into the brain, in place; it may reach into the CSF around it.
+
+    ``at_surface`` is as in :func:`place_tumor`.
+    """
+    box, tumor = place_tumor(codes, shape, spacing, rng, at_surface=at_surface)
     region = codes[box]
     possible = (region >= INSIDE) | (region == OUTER_FLUID)
     region[...] = np.where(
@@ -207,9 +218,18 @@ def add_tumor(
 
 
 def place_tumor(
-    codes: np.ndarray, shape: np.ndarray, spacing: float, rng: np.random.Generator
+    codes: np.ndarray,
+    shape: np.ndarray,
+    spacing: float,
+    rng: np.random.Generator,
+    *,
+    at_surface: float = 0.0,
 ) -> tuple[tuple[slice, ...], np.ndarray]:
     """Turn and scale a tumour at random, and lay it over a part of the brain.
+
+    Parameters
+    ----------
+    at_surface : how often its middle is moved to within :data:`SURFACE` of where the brain ends.
 
     Returns
     -------
@@ -220,6 +240,8 @@ def place_tumor(
     if not len(brain):
         return (slice(0),) * 3, np.zeros((0, 0, 0), shape.dtype)
     centre = np.array(np.unravel_index(brain[rng.integers(len(brain))], codes.shape))
+    if at_surface and rng.random() < at_surface:
+        centre = _towards_surface(codes, centre, rng.uniform(0, SURFACE) / spacing, rng)
     # any rotation: a random matrix made orthogonal
     turn, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     scale = np.exp(rng.uniform(np.log(0.4), np.log(1.3)))
@@ -231,3 +253,17 @@ def place_tumor(
     voxels = turn @ (grid - centre[:, None]) * spacing / SHAPE_SPACING / scale
     voxels = np.rint(voxels + np.array(shape.shape)[:, None] / 2).astype(np.int32)
     return box, _look_up(shape, torch.from_numpy(voxels)).reshape(codes[box].shape)
+
+
+def _towards_surface(
+    codes: np.ndarray, voxel: np.ndarray, depth: float, rng: np.random.Generator
+) -> np.ndarray:
+    """The voxel so deep (voxels) below where the brain ends in a random direction."""
+    direction = rng.standard_normal(3)
+    direction /= np.linalg.norm(direction)
+    steps = np.arange(max(codes.shape) * 2)
+    line = np.rint(voxel + steps[:, None] * direction).astype(int)
+    line = line[((line >= 0) & (line < codes.shape)).all(axis=1)]
+    left = np.flatnonzero(codes[tuple(line.T)] < INSIDE)
+    end = left[0] if len(left) else len(line) - 1
+    return line[max(0, end - round(depth))]
