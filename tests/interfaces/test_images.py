@@ -190,3 +190,23 @@ def test_everything_but_everything(save):
     """No registration can be measured nowhere."""
     out = InvertMask(in_mask=save(np.ones((6, 7, 8), np.uint8))).run().outputs.out_mask
     assert load(out).all()
+
+
+@pytest.mark.parametrize(
+    ('interface', 'field'),
+    [
+        (CropToMask, 'in_mask'),
+        (NormalizeIntensity, 'in_mask'),
+        (KeepScale, 'in_mask'),
+        (KeepScale, 'reference'),
+    ],
+)
+def test_images_of_two_grids_are_not_combined(save, interface, field):
+    """As large, and stored from left to right: voxel by voxel the other half of the brain."""
+    here, there = save(brain() * 1.0), save(brain() * 1.0, 'there.nii.gz', flip=True)
+    names = {'in_mask', 'reference'} & set(interface.input_spec().get())
+    node = interface(in_file=here, **dict.fromkeys(names, here))
+    node.run()
+    setattr(node.inputs, field, there)
+    with pytest.raises(TumorregError, match=r'there\.nii\.gz: not on the grid of the T1w'):
+        node.run()

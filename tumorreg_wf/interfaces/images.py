@@ -23,6 +23,7 @@ from tumorreg_wf.images import (
     dilate_mask,
     fit_mask,
     load_image,
+    load_on_grid,
     same_grid,
     save_like,
     voxel_spacing,
@@ -179,10 +180,12 @@ class KeepScale(SimpleInterface):
     output_spec = _ImageOutputSpec
 
     def _run_interface(self, runtime):
-        image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
+        image = load_image(self.inputs.in_file)
+        mask = load_on_grid(self.inputs.in_mask, image)
         inside = np.asanyarray(mask.dataobj) > 0
         data = image.get_fdata(dtype=np.float32)
-        wanted = load_image(self.inputs.reference).get_fdata(dtype=np.float32)[inside]
+        reference = load_on_grid(self.inputs.reference, image)
+        wanted = reference.get_fdata(dtype=np.float32)[inside]
         if inside.any() and (found := np.median(data[inside])) > 0 < np.median(wanted):
             data = data * np.float32(np.median(wanted) / found)
         out_file = os.path.join(runtime.cwd, 'scaled.nii.gz')
@@ -204,7 +207,8 @@ class CropToMask(SimpleInterface):
     output_spec = _ImageOutputSpec
 
     def _run_interface(self, runtime):
-        image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
+        image = load_image(self.inputs.in_file)
+        mask = load_on_grid(self.inputs.in_mask, image)
         inside = np.asanyarray(mask.dataobj) > 0
         data = image.get_fdata(dtype=np.float32) * inside
         margin = int(np.ceil(self.inputs.margin / voxel_spacing(image).min()))
@@ -258,7 +262,8 @@ class NormalizeIntensity(SimpleInterface):
     output_spec = _NormalizeOutputSpec
 
     def _run_interface(self, runtime):
-        image, mask = load_image(self.inputs.in_file), load_image(self.inputs.in_mask)
+        image = load_image(self.inputs.in_file)
+        mask = load_on_grid(self.inputs.in_mask, image)
         data = image.get_fdata(dtype=np.float32)
         inside = np.asanyarray(mask.dataobj) > 0
         notes = []
