@@ -208,4 +208,4 @@ def _read_seam(value: float) -> tuple[str, str, bool]:
 
 
 def _percent(share: float) -> str:
-    return f'{100 * share:.2g} %'
+    return f'{100 * share:.2g} %' if share < 0.1 else f'{100 * share:.0f} %'
