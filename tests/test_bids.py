@@ -334,6 +334,13 @@ class TestOddDatasets:
         with pytest.raises(TumorregError, match='their outputs would have one name'):
             check_names(both)
 
+    def test_a_mask_of_one_hemisphere(self, tree):
+        root = tree(
+            'sub-01_T1w', 'sub-01_hemi-L_label-tumor_mask', 'sub-01_hemi-R_label-tumor_mask'
+        )
+        with pytest.raises(TumorregError, match='hemi-L_label-tumor_mask.*Join both'):
+            check_names(collect(root))
+
     def test_any_value_in_a_list(self, tree):
         root = tree('sub-01_run-1_T1w', 'sub-01_run-1_FLAIR')
         (found,) = collect(root, filters={'flair': {'run': ['*']}})

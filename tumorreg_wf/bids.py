@@ -442,6 +442,10 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
         for path in (t1w, anatomy.flair, *anatomy.masks):
             if path is not None:
                 _check_place(path, anatomy)
+                if '_hemi-' in path.name:
+                    raise TumorregError(
+                        f'{path}: of one hemisphere, by its name. Join both into one image.'
+                    )
         if anatomy.session is not None and '_ses-' not in t1w.name:
             raise TumorregError(
                 f'{t1w}: it lies in ses-{anatomy.session}, and its name must say so. Rename it.'

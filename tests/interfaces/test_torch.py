@@ -9,6 +9,7 @@ import pytest
 from nipype.pipeline import engine as pe
 from scipy import ndimage
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import same_grid, save_like
 from tumorreg_wf.interfaces.images import NormalizeIntensity
 from tumorreg_wf.interfaces.torch import ExtractBrain, FindTissues, InpaintTumor, SegmentTumor
@@ -50,6 +51,17 @@ def test_weights_set_or_connected_later(tmp_path):
     planned = SegmentTumor(weights=str(paper.path), weights_sha256='of what was planned')
     again = pickle.loads(pickle.dumps(planned))
     assert again.inputs.weights_sha256 == 'of what was planned'
+
+
+def test_an_input_that_is_refused(files, turned, tmp_path):
+    """It is no failure of a program: the reason is all that is said."""
+    brain = nb.load(files['brain'])
+    mirrored = nb.Nifti1Image(np.asanyarray(brain.dataobj), np.diag([-1, 1, 1, 1]) @ brain.affine)
+    path = tmp_path / 'mirrored.nii.gz'
+    mirrored.to_filename(path)
+    node = FindTissues(in_file=files['t1w'], brain_mask=str(path))
+    with pytest.raises(TumorregError, match=r'^\S+mirrored\.nii\.gz: not on the grid of the T1w'):
+        node.run(cwd=str(tmp_path))
 
 
 def test_segment_tumor(files, tmp_path):

@@ -17,9 +17,11 @@ from tumorreg_wf.training.heads import (
     INSIDE,
     OUTER_FLUID,
     SOFT,
+    SURFACE,
     TUMOR,
     add_tumor,
     deform_head,
+    place_tumor,
     read_head,
     read_heads,
 )
@@ -93,6 +95,24 @@ def test_a_tumor_belongs_to_the_brain(head, shape):
     nothing = np.zeros((8, 8, 8), np.uint8)
     add_tumor(nothing, shape, 4.0, np.random.default_rng(0))
     assert not nothing.any()
+
+
+def test_tumors_at_the_surface(head):
+    """Their middle is no deeper than said; elsewhere it may lie anywhere."""
+    codes = deform_head(head, np.random.default_rng(1), spacing=4.0, size=64, jitter=0)
+    depth = ndimage.distance_transform_edt(codes >= INSIDE, sampling=4.0)
+    dot = np.full((1, 1, 1), 2, np.uint8)
+    deepest = []
+    for at_surface in (1, 0):
+        found = []
+        for seed in range(40):
+            box, tumor = place_tumor(
+                codes, dot, 4.0, np.random.default_rng(seed), at_surface=at_surface
+            )
+            found += depth[box][tumor > 0].tolist()
+        assert len(found) >= 40
+        deepest.append(max(found))
+    assert deepest[0] <= SURFACE + 8 < deepest[1]
 
 
 def test_images(head, shape):
