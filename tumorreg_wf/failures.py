@@ -42,6 +42,11 @@ ADVICE = (
 #: Crash file of a participant whose input was refused before any node ran.
 INPUT = 'crash-input.txt'
 
+#: A file of the work folder: its path leads through the folder of a workflow.
+IN_WORK_FOLDER = re.compile(r'_wf/\S')
+
+DAMAGED = 'That file is an intermediate result: delete the work folder, which is damaged, and try again. '
+
 OTHERWISE = (
     'If the reason does not help, delete the work folder, which may be damaged, and try again. '
     'If it fails again, report it and add the crash file.'
@@ -71,7 +76,8 @@ class Failure:
         if self.crash_file is None:
             return ''
         if self.refused:
-            return 'The same command then goes on from there.'
+            damaged = IN_WORK_FOLDER.search(self.reason)
+            return f'{DAMAGED if damaged else ""}The same command then goes on from there.'
         fitting = (
             text for pattern, text in ADVICE if re.search(pattern, self.reason, re.IGNORECASE)
         )

@@ -60,3 +60,13 @@ def test_what_is_refused_says_itself_what_to_do(crash):
 
 def test_what_was_found_before_any_step_says_itself_what_to_do():
     assert Failure('sub-01_T1w.nii.gz: cannot be read').advice == ''
+
+
+def test_an_intermediate_result_that_cannot_be_read(crash):
+    """Nobody gave this file: the work folder is damaged."""
+    failure = crash(
+        'Traceback (most recent call last):\n  File "x"\n'
+        'tumorreg_wf.errors.TumorregError: /work/tumorreg_wf/sub_01_wf/n4/a.nii.gz: not a NIfTI '
+        'file.\n'
+    )
+    assert 'delete the work folder' in failure.advice
