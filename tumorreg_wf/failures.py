@@ -45,7 +45,7 @@ INPUT = 'crash-input.txt'
 #: A file of the work folder: its path leads through the folder of a workflow.
 IN_WORK_FOLDER = re.compile(r'_wf/\S')
 
-DAMAGED = 'That file is an intermediate result: delete the work folder, which is damaged, and try again. '
+DAMAGED = 'It is an intermediate result: delete the work folder, which is damaged, and try again. '
 
 OTHERWISE = (
     'If the reason does not help, delete the work folder, which may be damaged, and try again. '

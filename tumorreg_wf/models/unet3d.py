@@ -200,14 +200,11 @@ class RefinedTissueUNet(nn.Module):
         gm, wm, csf = found.mean
         scaled = np.where(brain, np.clip((image - gm) / (wm - csf), -2, 2), -2)
         seen = np.concatenate([scaled[None], maps, found.maps]).astype(np.float32)
-        look = np.array([*found.spread, wm - gm, csf - gm]) / (wm - csf)
-        x, facts = (
-            torch.from_numpy(seen)[None].to(device),
-            torch.from_numpy(look).float().to(device),
-        )
-        x = x.contiguous(memory_format=torch.channels_last_3d)
+        look = np.clip(np.array([*found.spread, wm - gm, csf - gm]) / (wm - csf), -2, 2)
+        facts = self.look(torch.tensor(look, dtype=torch.float32, device=device))
+        x = torch.from_numpy(seen)[None].to(device, memory_format=torch.channels_last_3d)
         mean = (x[:, 1:4] + x[:, 4:]) / 2
-        x = torch.relu(self.image(x) + self.look(facts)[:, None, None, None])
+        x = torch.relu(self.image(x) + facts[:, None, None, None])
         x = torch.relu(self.last(torch.relu(self.near(x))))
         return (torch.log(mean + self.least) + self.head(x).float())[0]
 
