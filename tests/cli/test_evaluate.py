@@ -252,7 +252,7 @@ class TestBrain:
         monkeypatch.setattr(brain, 'extract_brain', extract_brain)
         assert main([*argv, '--label-maps', 'two', '--images', '2']) == 0
         table, facts, summary = read(tmp_path / 'out', 'brain')
-        assert list(table['label_map']) == ['two'] * 6
+        assert list(table['label_map']) == ['two'] * 8
         assert list(table['group']) == [group for group in brain.GROUPS for _ in range(2)]
         assert set(facts['columns']) == set(table.columns)
         assert facts['weights'][0]['sha256'] == find_weights('brain').sha256

@@ -282,6 +282,7 @@ def _run(
     from tumorreg_wf.cli.engines import make_engine
     from tumorreg_wf.cli.progress import Progress
     from tumorreg_wf.reports import Record, read_record, write_citation, write_record
+    from tumorreg_wf.reports.record import record_file
     from tumorreg_wf.workflows.base import crash_folder, init_tumorreg_wf
     from tumorreg_wf.workflows.outputs import write_dataset_files
 
@@ -308,7 +309,10 @@ def _run(
     for label, record in records.items():  # whoever finishes gets a new one
         earlier = read_record(settings.out_dir, label) or Record(run)
         others[label] = earlier.without(record.methods, settings.out_dir)
-        write_record(settings.out_dir, label, others[label])
+        if others[label].files:
+            write_record(settings.out_dir, label, others[label])
+        else:
+            record_file(settings.out_dir, label).unlink(missing_ok=True)
     if anatomies:
         write_text(settings.out_dir / 'logs' / f'{run}.json', settings.to_json())
         progress = Progress(console, workflow, anatomies, queued=queued)
