@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tumorreg_wf import __version__
 from tumorreg_wf.settings import Settings
+from tumorreg_wf.targets import DEFAULT_TARGETS
 
 #: What the largest step takes, GB; see docs/hpc.md.
 LEAST_MEMORY = 2
 
-REGISTRATION_ENGINES = ('greedy', 'syn')
+REGISTRATION_ENGINES = tuple(DEFAULT_TARGETS)
 REGISTRATION_TARGETS = ('recovered-masked', 'recovered', 'original', 'masked')
 
 
@@ -185,8 +186,6 @@ def make_settings(opts: argparse.Namespace, device: str, *, elsewhere: bool = Fa
     Steps that run ``elsewhere`` have other cores than this process.
     """
     nthreads = opts.omp_nthreads or min(opts.nprocs, 8)
-    from tumorreg_wf.workflows.engines import DEFAULT_TARGETS
-
     return Settings(
         bids_dir=absolute(opts.bids_dir),
         out_dir=absolute(opts.output_dir),

@@ -13,13 +13,13 @@ from nipype.pipeline import engine as pe
 from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.evaluation.registration_nodes import CorrectAlike, MeasureArms
 from tumorreg_wf.interfaces.images import ConformMask, DilateMask
+from tumorreg_wf.targets import DEFAULT_TARGETS
 from tumorreg_wf.template import Template
 from tumorreg_wf.weights import Weights
 from tumorreg_wf.workflows.base import along, workflow_name
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.engines import (
-    DEFAULT_TARGETS,
     by_tissues,
     engine_of,
     registration_settings,

@@ -18,10 +18,6 @@ ENGINES = {
     'syn': 'ANTs (affine, then SyN [@syn])',
 }
 
-#: What each registers to unless told otherwise: greedy goes by tissues, which are found through
-#: the tumour; SyN by the T1w.
-DEFAULT_TARGETS = {'greedy': 'original', 'syn': 'recovered-masked'}
-
 #: Stages of greedy: the deformation is by the images or by maps of tissues.
 STAGES = ({'affine', 'deformable'}, {'affine', 'tissues'})
 
