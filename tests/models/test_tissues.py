@@ -113,8 +113,8 @@ def test_white_matter_is_about_1(brain):
 class Refined(Bands):
     """Bands, and what is given to refine them; says GM everywhere."""
 
-    def refine(self, image, brain, maps, found):
-        self.given = image, brain, maps, found
+    def refine(self, image, maps, found):
+        self.given = image, maps, found
         return torch.tensor([9.0, 0, 0]).reshape(3, 1, 1, 1).expand(maps.shape)
 
 
@@ -153,7 +153,7 @@ def test_layers_that_weigh_begin_with_the_mean(refining):
     image = np.tensordot([0.7, 1.0, 0.3], maps, 1) + rng.normal(0, 0.05, (8, 8, 8))
     everywhere = np.ones(image.shape, bool)
     found = fit_grey_values(image, everywhere, maps)
-    logits = refining.refine(image, everywhere, maps, found)
+    logits = refining.refine(image, maps, found)
     expected = np.log((maps + found.maps) / 2 + refining.least)
     np.testing.assert_allclose(logits.detach().numpy(), expected, atol=1e-5)
 
@@ -165,7 +165,7 @@ def test_the_scale_of_an_image_does_not_matter_to_them(refining):
     image = np.tensordot([0.7, 1.0, 0.3], maps, 1) + rng.normal(0, 0.05, (8, 8, 8))
     everywhere = np.ones(image.shape, bool)
     one, other = (
-        refining.refine(scaled, everywhere, maps, fit_grey_values(scaled, everywhere, maps))
+        refining.refine(scaled, maps, fit_grey_values(scaled, everywhere, maps))
         for scaled in (image, 40 * image)
     )
     torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)

@@ -29,7 +29,7 @@ from tumorreg_wf.images import (
     save_like,
     voxel_spacing,
 )
-from tumorreg_wf.interfaces.labels import label_tissues, tissues_of_run
+from tumorreg_wf.interfaces.labels import complete_maps, label_tissues
 from tumorreg_wf.measures import dice
 
 #: Tissues by their BIDS index.
@@ -121,7 +121,7 @@ class MeasureArms(SimpleInterface):
         own = np.stack(
             [load_image(path).get_fdata(dtype=np.float32) for path in self.inputs.tissue_maps]
         )
-        found = tissues_of_run(brain, dilated, own, own)
+        found = complete_maps(own, brain)
         if isdefined(self.inputs.tissues):
             image = resample(load_image(self.inputs.tissues), t1w, order=0)
             truth = np.rint(image.get_fdata()).astype(np.uint8)

@@ -94,7 +94,7 @@ def _look(network: nn.Module, volume: np.ndarray, known: np.ndarray, device: str
     if found is None:
         return maps
     if hasattr(network, 'refine'):
-        logits = network.refine(volume, volume > 0, maps, found)
+        logits = network.refine(volume, maps, found)
         both = torch.softmax(logits, 0).cpu().numpy()
     else:
         both = (maps + found.maps) / 2

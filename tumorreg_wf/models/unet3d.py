@@ -182,23 +182,21 @@ class RefinedTissueUNet(nn.Module):
             if found is None:  # there is nothing to learn, but a gradient is expected
                 results.append(torch.log(before + self.least) + 0 * self.head.bias.sum())
             else:
-                results.append(self.refine(values, values > 0, prior, found))
+                results.append(self.refine(values, prior, found))
         return torch.stack(results)
 
-    def refine(
-        self, image: np.ndarray, brain: np.ndarray, maps: np.ndarray, found: GreyValues
-    ) -> Tensor:
-        """Logits (3, X, Y, Z) from an image, a brain mask, and maps of two origins.
+    def refine(self, image: np.ndarray, maps: np.ndarray, found: GreyValues) -> Tensor:
+        """Logits (3, X, Y, Z) from an image, and maps of two origins.
 
         Parameters
         ----------
-        image, brain : (X, Y, Z).
+        image : (X, Y, Z), 0 outside the brain.
         maps : (3, X, Y, Z), of the U-Net.
         found : what grey values say.
         """
         device = self.head.weight.device
         gm, wm, csf = found.mean
-        scaled = np.where(brain, np.clip((image - gm) / (wm - csf), -2, 2), -2)
+        scaled = np.where(image > 0, np.clip((image - gm) / (wm - csf), -2, 2), -2)
         seen = np.concatenate([scaled[None], maps, found.maps]).astype(np.float32)
         look = np.clip(np.array([*found.spread, wm - gm, csf - gm]) / (wm - csf), -2, 2)
         facts = self.look(torch.tensor(look, dtype=torch.float32, device=device))
