@@ -279,6 +279,12 @@ class TestOddDatasets:
         (found,) = collect(root)
         assert found.tumor_mask.name == 'sub-01_label-tumor_mask.nii.gz'
 
+    @pytest.mark.parametrize('other', ['ce-gd', 'mod-FLAIR'])
+    def test_of_two_masks_that_of_no_other_image_counts(self, tree, other):
+        root = tree('sub-01_T1w', f'sub-01_{other}_label-tumor_mask', 'sub-01_label-tumor_mask')
+        (found,) = collect(root)
+        assert found.tumor_mask.name == 'sub-01_label-tumor_mask.nii.gz'
+
     @pytest.mark.parametrize('name', ['chunk-1', 'foo-2', 'desc-a'])
     def test_entities_that_outputs_would_lose(self, name):
         t1w = Path(f'/x/sub-01_ses-a_{name}_T1w.nii.gz')

@@ -321,8 +321,7 @@ def collect_anatomies(
         found: dict[str, dict] = defaultdict(dict)
         for source in sources:
             files = source.get(**{**plain, **entities, **filters.get(name, {})})
-            # of two masks that fit equally, that of the tumour counts
-            for file in sorted(files, key=lambda file: file.entities.get('label') == 'lesion'):
+            for file in sorted(files, key=_less_likely):
                 # a folder is shown many times where links lead in a circle
                 path = Path(file.dirname).resolve(), file.filename
                 found[file.entities.get('subject')].setdefault(path, file)
@@ -462,6 +461,12 @@ def _check_place(path: Path, anatomy: Anatomy) -> None:
                 f'{"none" if label is None else f"{entity}-{label}"}. Whose is it? Rename or move '
                 'it.'
             )
+
+
+def _less_likely(file) -> tuple[bool, bool]:
+    """Sort key: of two masks that fit equally that of the tumour counts, and that of no image."""
+    label, named = file.entities.get('label'), {'ceagent', 'modality'} & set(file.entities)
+    return label == 'lesion', bool(named)
 
 
 def _fitting(masks: list, t1w) -> list:

@@ -9,7 +9,7 @@ from torch import nn
 from tumorreg_wf.images import resample
 from tumorreg_wf.measures import dice
 from tumorreg_wf.models.tissues import _starts, find_tissues, scale_intensity
-from tumorreg_wf.models.unet3d import RefinedTissueUNet
+from tumorreg_wf.models.unet3d import RefinedTissueUNet, look_both_ways
 from tumorreg_wf.tissues import fit_grey_values
 
 
@@ -108,6 +108,22 @@ def test_white_matter_is_about_1(brain):
     scaled = scale_intensity(image.get_fdata(), tissues > 0)
     assert scaled.dtype == np.float32 and np.median(scaled[tissues == 2]) == pytest.approx(1)
     assert scale_intensity(np.full((2, 2, 2), -5.0), np.ones((2, 2, 2), bool)).min() == 0
+
+
+def test_images_are_seen_both_ways_in_their_place():
+    """A network whose answer depends on the place in the cube, and on the block of eight."""
+    place = torch.arange(8.0).reshape(8, 1, 1) + torch.tensor([0.0, 1.0] * 4)
+
+    def network(x):
+        return torch.cat([x * place, -x], 1)
+
+    x = torch.rand(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    x[:, :, -1], x[:, :, :, -1], x[..., -1] = 0, 0, 0  # nothing comes round the edge
+    seen = look_both_ways(network, x)
+    there = place.roll((-1, -1, -1), (0, 1, 2)).flip(0).roll(-2, 0)  # voxel i is seen at 6 - i
+    expected = [torch.softmax(torch.cat([x * where, -x], 1), 1) for where in (place, there)]
+    assert torch.allclose(seen, sum(expected) / 2)
+    assert not torch.allclose(*expected)
 
 
 class Refined(Bands):

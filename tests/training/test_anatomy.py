@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.training.anatomy import (
+    CORTEX,
+    FLUID,
+    STRUCTURES,
     images_from_labels,
+    random_t1w_levels,
     strip_labels,
     synthesize_flair,
     tissues_from_labels,
@@ -70,3 +74,13 @@ def test_synthetic_flair_has_dark_fluid(t1w, tissues, spacing, wild):
     gm, wm, csf = (np.median(flair[tissues == label]) for label in (1, 2, 3))
     assert 1.5 * csf < min(gm, wm)
     assert not flair[tissues == 0].any()
+
+
+def test_grey_values_of_structures_keep_the_order_of_a_t1w():
+    places = [indices for _, indices, *_ in STRUCTURES]
+    drawn = np.array([random_t1w_levels(np.random.default_rng(seed)) for seed in range(20)])
+    csf, gm, wm = (drawn[:, places.index(indices)] for indices in (FLUID, CORTEX, places[0]))
+    assert np.all(wm == 1) and np.all(csf < gm) and np.all(gm < wm)
+    # those that a simulated patient has, whatever the label map's were
+    assert 0.15 <= csf.min() < csf.max() <= 0.55 and 0.6 <= gm.min() < gm.max() <= 0.87
+    assert csf.std() > 0.05 and gm.std() > 0.03

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tumorreg_wf.images import bounding_box, resample, to_network_grid
+from tumorreg_wf.models.unet3d import look_both_ways
 from tumorreg_wf.tissues import fit_grey_values
 
 #: The grey value of the brain at this percentile, about that of white matter, becomes 1 ...
@@ -45,10 +46,11 @@ def find_tissues(
 ) -> np.ndarray:
     """Tell the tissues of a brain apart.
 
-    The network sees overlapping cubes of the size of its training; where several see a voxel,
-    the one in whose middle it lies counts most. What it finds, and the grey values of the brain,
-    a network that can, a :class:`tumorreg_wf.models.unet3d.RefinedTissueUNet`, weighs against each
-    other; of another it is the mean.
+    The network sees overlapping cubes of the size of its training, each as it is and mirrored;
+    where several see a voxel, the one in whose middle it lies counts most. What it finds, and the
+    grey values of the brain, a network that can, a
+    :class:`tumorreg_wf.models.unet3d.RefinedTissueUNet`, weighs against each other; of another it
+    is the mean.
 
     Parameters
     ----------
@@ -113,7 +115,7 @@ def _run(network: nn.Module, volume: np.ndarray, device: str) -> np.ndarray:
         x, y, z = (slice(start, start + size) for start in corner)
         cube = torch.from_numpy(padded[x, y, z].copy())[None, None].to(device)
         if cube.any():
-            found = torch.softmax(network(cube).float(), 1)[0].cpu().numpy()
+            found = look_both_ways(network, cube)[0].cpu().numpy()
             total[:, x, y, z] += weight * found
             weights[x, y, z] += weight
     total /= np.where(weights > 0, weights, 1)

@@ -21,7 +21,7 @@ from tumorreg_wf.reports.group import TumorMap
 from tumorreg_wf.reports.page import Part, Section, render_page
 
 HEADER = (
-    *('Patient', 'Session', 'Stands out by', 'Tumour (ml)', 'Side', 'Regions'),
+    *('T1w', 'Stands out by', 'Tumour (ml)', 'Side', 'Regions'),
     *('Similarity', 'Folds', 'Replaced', 'Seam'),
 )
 
@@ -97,7 +97,7 @@ def summary_html(group: pd.DataFrame, gaps: Mapping[str, Sequence[str]], out_dir
 
 
 def patients_html(group: pd.DataFrame, out_dir: Path) -> str:
-    """Write the table of patients, each with a link to the report where there is one."""
+    """Write the table of T1w, each with a link to the patient's report where there is one."""
     lines = [
         '<style>.wide :is(th, td) { white-space: nowrap; }</style>',
         '<div class="table wide" tabindex="0" role="region" aria-label="Patients"><table>',
@@ -107,14 +107,13 @@ def patients_html(group: pd.DataFrame, out_dir: Path) -> str:
     ]
     for row in group.to_dict('records'):
         cells = [
-            row['session_id'],
             _listed(row['outlier']),
             f'{to_number(row["volume_mm3"]) / 1000:.1f}',
             row['hemisphere'],
             row['n_regions'],
             *(_short(row[measure]) for measure in TITLES),
         ]
-        name = _link(row['participant_id'], row['participant_id'], out_dir)
+        name = _link(row['participant_id'], row['prefix'], out_dir)
         text = ''.join(f'<td>{"" if cell == "n/a" else escape(cell)}</td>' for cell in cells)
         lines.append(f'<tr><th scope="row">{name}</th>{text}</tr>')
     return '\n'.join([*lines, '</table></div>'])

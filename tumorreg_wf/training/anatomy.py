@@ -16,24 +16,27 @@ GM, WM, CSF = 1, 2, 3
 #: T1w intensity of white matter in images made from label maps.
 WHITE = 700.0
 
+CORTEX, FLUID, VESSELS = (3, 42), (24,), (30, 62)
+
 #: FreeSurfer labels by what they have in common: tissue, and ranges of T1w and FLAIR intensity
 #: relative to cerebral white matter.
 STRUCTURES = (
     (WM, (2, 41, 25, 57, 85), (1.0, 1.0), (1.0, 1.0)),  # cerebrum
     (WM, (7, 46), (0.94, 1.04), (0.95, 1.15)),  # cerebellum
     (WM, (16, 28, 60), (0.88, 1.0), (0.95, 1.2)),  # brain stem, ventral diencephalon
-    (GM, (3, 42), (0.62, 0.86), (0.85, 1.25)),  # cortex
+    (GM, CORTEX, (0.62, 0.86), (0.85, 1.25)),  # cortex
     (GM, (8, 47), (0.62, 0.86), (0.85, 1.2)),  # cerebellar cortex
     (GM, (10, 49), (0.8, 0.95), (0.95, 1.15)),  # thalamus
     (GM, (11, 12, 26, 50, 51, 58), (0.7, 0.9), (0.95, 1.2)),  # striatum
     (GM, (13, 52), (0.85, 1.0), (0.8, 1.05)),  # pallidum
     (GM, (17, 18, 53, 54), (0.65, 0.87), (1.0, 1.35)),  # hippocampus, amygdala
     (CSF, (4, 5, 14, 15, 43, 44, 72), (0.1, 0.45), (0.05, 0.35)),  # ventricles
-    (CSF, (24,), (0.15, 0.55), (0.08, 0.55)),  # around the brain
+    (CSF, FLUID, (0.15, 0.55), (0.08, 0.55)),  # around the brain
     (CSF, (31, 63, 136, 137, 163, 164), (0.35, 0.8), (0.6, 1.3)),  # choroid plexus
-    (CSF, (30, 62), (0.4, 1.2), (0.2, 0.9)),  # vessels
+    (CSF, VESSELS, (0.4, 1.2), (0.2, 0.9)),  # vessels
 )
-FLUID, VESSELS = (24,), (30, 62)
+#: Places of the ranges in :data:`STRUCTURES`.
+T1W, FLAIR = 0, 1
 
 #: FLAIR of healthy GM, WM and CSF relative to white matter: typical, and all that occurs.
 FLAIR_TISSUES = ((1.1, 1.25), (1.0, 1.0), (0.2, 0.4))
@@ -77,6 +80,15 @@ def tissues_from_labels(labels: np.ndarray) -> np.ndarray:
     return table[labels]
 
 
+def random_levels(modality: int, rng: np.random.Generator) -> list[float]:
+    """Grey value of each of :data:`STRUCTURES` on a :data:`T1W` or :data:`FLAIR`."""
+    common, levels = rng.random(), []
+    for _, _, *contrast in STRUCTURES:
+        low, high = contrast[modality]
+        levels.append(low + (common + rng.random()) / 2 * (high - low))
+    return levels
+
+
 def images_from_labels(
     labels: np.ndarray, spacing: Spacing, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -86,13 +98,10 @@ def images_from_labels(
     coarse = random_field(labels.shape, spacing, 6.0, rng)
     blur = rng.uniform(0.55, 0.85) / np.asarray(spacing, float)
     images = []
-    for modality in range(2):
+    for modality in (T1W, FLAIR):
         table = np.zeros(256, np.float32)
-        common = rng.random()
-        for _, indices, *contrast in STRUCTURES:
-            low, high = contrast[modality]
-            share = (common + rng.random()) / 2
-            table[list(indices)] = low + share * (high - low)
+        for (_, indices, *_), level in zip(STRUCTURES, random_levels(modality, rng), strict=True):
+            table[list(indices)] = level
         # outside there is fluid too: the edge of the brain is not darker than that
         table[0] = table[FLUID[0]]
         image = ndimage.gaussian_filter(table[labels], blur)
@@ -104,6 +113,19 @@ def images_from_labels(
 def vary_contrast(t1w: np.ndarray, tissues: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Move the CSF and GM of a T1w to other grey values, and what is between them along."""
     csf, gm, white = (np.median(t1w[tissues == label]) for label in (CSF, GM, WM))
+    return _move(t1w, csf, gm, white, rng)
+
+
+def random_t1w_levels(rng: np.random.Generator) -> np.ndarray:
+    """T1w of each of :data:`STRUCTURES` (float32) in a simulated patient; white matter is 1."""
+    levels = random_levels(T1W, rng)
+    of = {indices: level for (_, indices, *_), level in zip(STRUCTURES, levels, strict=True)}
+    return _move(np.array(levels), of[FLUID], of[CORTEX], 1.0, rng)
+
+
+def _move(
+    t1w: np.ndarray, csf: float, gm: float, white: float, rng: np.random.Generator
+) -> np.ndarray:
     known = np.maximum.accumulate([0, csf, gm, white, 2 * white])
     wanted = [0.0, *(rng.uniform(*limits) for limits in WILD_T1W_TISSUES), 1.0, 2.0]
     return np.interp(t1w, known, np.multiply(wanted, white)).astype(np.float32)

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.models.tissues import scale_intensity
-from tumorreg_wf.training.anatomy import CSF, STRUCTURES
+from tumorreg_wf.training.anatomy import CSF, STRUCTURES, random_t1w_levels
 from tumorreg_wf.training.fields import random_field
 from tumorreg_wf.training.head_images import random_contrast
 from tumorreg_wf.training.heads import (
     BRAIN,
     INSIDE,
     OUTER_FLUID,
+    TUMOR,
     TUMORS,
     Head,
     deform_head,
@@ -43,6 +44,9 @@ TRIES = 200
 #: How often something of what surrounds a brain is left.
 BADLY_STRIPPED = 0.3
 
+#: How often structures have the grey values of simulated patients; otherwise each is some tenth
+#: brighter or darker than those.
+AS_SIMULATED = 0.5
 
 #: Of oedema, core and rim of a tumour: grey values, white matter being 1, and how much they hide
 #: of the tissue, from nothing to all.
@@ -76,6 +80,8 @@ def draw_tissues(
         around = ndimage.maximum_filter(inside, 2 * int(rng.integers(1, 4)) + 1)
         visible = inside | (around & (field(25.0) > rng.uniform(0, 2)))
     levels, spread = random_contrast(rng, like_t1w=True)
+    if rng.random() < AS_SIMULATED:
+        levels[BRAIN:TUMOR] = random_t1w_levels(rng)
     image = levels[kinds] + spread[kinds] * field(rng.uniform(4, 20))
     image *= 1 + rng.uniform(0, 0.03) * field(1.0)
     for _ in range(rng.choice(len(TUMORS), p=TUMORS) if len(shapes) else 0):
