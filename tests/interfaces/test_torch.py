@@ -53,6 +53,14 @@ def test_weights_set_or_connected_later(tmp_path):
     assert again.inputs.weights_sha256 == 'of what was planned'
 
 
+def test_what_runs_on_a_gpu_is_told_to_nipype():
+    """Its plugin lets no more of these run at once than there are GPUs."""
+    node = pe.Node(SegmentTumor(), name='node')
+    assert not node.is_gpu_node()
+    node.inputs.device = 'cuda'
+    assert node.is_gpu_node() and node.clone('copy').is_gpu_node()
+
+
 def test_an_input_that_is_refused(files, turned, tmp_path):
     """It is no failure of a program: the reason is all that is said."""
     brain = nb.load(files['brain'])

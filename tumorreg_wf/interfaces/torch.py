@@ -44,6 +44,11 @@ class _NetworkInputSpec(CommandLineInputSpec):
         1, usedefault=True, nohash=True, argstr='--threads %d', desc='CPU threads of torch'
     )
 
+    @property
+    def use_gpu(self) -> bool:
+        """What Nipype asks of a node: no more of these run at once than there are GPUs."""
+        return self.device.startswith('cuda')
+
     def _weights_changed(self, old, new) -> None:
         """Keep the hash that of the weights, also where they are set or connected later."""
         if isdefined(old):  # else the node is made, or comes from another process
