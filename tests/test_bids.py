@@ -8,6 +8,7 @@ import pytest
 from tumorreg_wf.bids import (
     Anatomy,
     check_dataset,
+    check_filters,
     check_names,
     collect_anatomies,
     find_cases,
@@ -464,6 +465,11 @@ class TestFilters:
         assert 'acq-3d' in found.flair.name and 'desc-expert' in found.tumor_mask.name
         (found,) = collect(root, filters={'tumor': {'label': 'necrosis'}})
         assert 'label-necrosis' in found.tumor_mask.name
+
+    def test_no_t1w_with_contrast_agent(self):
+        with pytest.raises(TumorregError, match='"ceagent" in the query for t1w'):
+            check_filters({'t1w': {'ceagent': 'gad'}})
+        check_filters({'t1w': {'ceagent': None}, 'flair': {'ceagent': 'gad'}})
 
     def test_sessions_are_those_of_the_option_and_of_the_filter(self, tree):
         root = tree('sub-01_ses-1_T1w', 'sub-01_ses-2_T1w')

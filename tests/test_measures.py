@@ -115,6 +115,11 @@ class TestTumor:
         assert row['hemisphere'] == side
         assert row['midline_crossing'] is (side == 'B')
 
+    def test_as_much_on_the_left_as_on_the_right_is_both(self):
+        tumor = np.zeros((20, 20, 20), bool)
+        tumor[9, 9, 9] = tumor[10, 9, 9] = True
+        assert self.measure(tumor, tumor)['hemisphere'] == 'B'
+
     def test_one_tumor_on_each_side_does_not_cross(self):
         tumor = np.zeros((20, 20, 20), bool)
         tumor[2:7, 2:7, 2:7] = tumor[13:18, 2:7, 2:7] = True

@@ -373,6 +373,11 @@ def _check_filter(name: str, query) -> dict:
             f'--bids-filter-file: the query for {name} must be an object whose keys are entities '
             f'as pybids names them (session, acquisition, run, ...); it is {query!r:.200}.'
         )
+    if name == 't1w' and query.get('ceagent') is not None:
+        raise TumorregError(
+            '--bids-filter-file: "ceagent" in the query for t1w: a T1w with contrast agent will '
+            'not do, and is never taken.'
+        )
     for value in query.values():
         for part in value if isinstance(value, list) else [value]:
             if not isinstance(part, str | int | None) or not _is_value(part):

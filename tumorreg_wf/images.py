@@ -100,12 +100,24 @@ def reorient_like(
     Returns
     -------
     image : voxel values and type as they were; the same object where the order is the same.
+
+    Raises
+    ------
+    TumorregError
+        If the image is on another grid.
     """
     affine = straighten(reference.affine, reference.shape)
     turn = nb.orientations.ornt_transform(
         nb.io_orientation(image.affine), nb.io_orientation(affine)
     )
     turned = image.as_reoriented(turn)
+    if turned.shape[:3] != reference.shape[:3] or not np.allclose(
+        turned.affine, affine, atol=AFFINE_TOLERANCE
+    ):
+        raise TumorregError(
+            f'{image.get_filename()}: not on the grid of {reference.get_filename()}. Resample it '
+            'first.'
+        )
     if turned is image:
         return image
     # files keep affines as float32: what was turned there and back is off by its rounding

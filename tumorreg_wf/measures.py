@@ -164,11 +164,12 @@ def measure_tumor(
     voxel = float(abs(np.linalg.det(affine[:3, :3])))
     left, right = _volumes_by_side(std_tumor, std_affine)
     both = min(left.sum(), right.sum()) > CROSSING_VOLUME
-    side = 'B' if both else 'L' if left.sum() > right.sum() else 'R'
+    side = 'L' if left.sum() > right.sum() else 'R'
     row = {'volume_mm3': tumor.sum() * voxel}
     row |= _centroid('centroid', tumor, affine)
     row |= _centroid(f'centroid_{template}', std_tumor, std_affine)
-    row['hemisphere'] = side if std_tumor.any() else None
+    both |= left.sum() == right.sum()
+    row['hemisphere'] = ('B' if both else side) if std_tumor.any() else None
     row['midline_crossing'] = bool(np.any(np.minimum(left, right) > CROSSING_VOLUME))
     row['n_components'] = int(ndimage.label(tumor, np.ones((3, 3, 3)))[1])
     return row

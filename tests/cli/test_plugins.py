@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 
-from tumorreg_wf.cli.plugins import PLUGINS, read_plugin, runs_elsewhere
+from tumorreg_wf.cli.plugins import PLUGINS, plugin_options, read_plugin, runs_elsewhere
 from tumorreg_wf.cli.run import main
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.failures import read_crash
+from tumorreg_wf.settings import Settings
 
 
 @pytest.fixture
@@ -42,6 +45,14 @@ def test_arguments_may_be_left_out(plugin_file):
     assert read_plugin(plugin_file('plugin: Linear')) == ('Linear', {})
 
 
+@pytest.mark.parametrize('plugin', ['MultiProc', 'LegacyMultiProc'])
+def test_a_step_that_asks_for_more_than_there_is_runs_alone(plugin):
+    """Nipype would stop the whole run before it begins."""
+    settings = Settings(Path('in'), Path('out'), Path('work'), mem_gb=2)
+    options = plugin_options(settings, plugin, {})
+    assert options['raise_insufficient'] is False and options['memory_gb'] == 2
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
@@ -52,6 +63,11 @@ def test_arguments_may_be_left_out(plugin_file):
         ('plugin: [SLURM]', 'unknown plugin'),
         ('plugin: Linear\nplugin_args: {n_procs: "4"}', "n_procs is '4'; it must be a whole"),
         ('plugin: Linear\nplugin_args: {n_procs: }', 'n_procs is None; it must be a whole'),
+        (
+            'plugin: Linear\nplugin_args: {memory_gb: lots}',
+            "memory_gb is 'lots'; it must be a num",
+        ),
+        ('plugin: Linear\nplugin_args: {memory_gb: 0}', 'memory_gb is 0; it must be a number'),
         ('plugin: 3', 'unknown plugin "3". There are'),
         ('plugin: Linear\nplugin_arg: {}', 'unknown key plugin_arg'),
         ('plugin: Linear\nplugin_args: [1]', '"plugin_args" must hold names and values'),

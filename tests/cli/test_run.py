@@ -363,6 +363,7 @@ def test_no_such_session(tmp_path):
         anat = root / 'sub-01' / f'ses-{session}' / 'anat'
         anat.mkdir(parents=True)
         (anat / f'sub-01_ses-{session}_T1w.nii.gz').write_bytes(b'')
+        (anat / f'sub-01_ses-{session}_ce-gad_T1w.nii.gz').write_bytes(b'')  # not the reason
     done = tumorreg(
         *(root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work'),
         *('--session-label', '1'),

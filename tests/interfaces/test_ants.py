@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.ants import (
     ApplyTransforms,
     JacobianDeterminant,
@@ -103,6 +104,31 @@ def test_an_oblique_image_is_corrected_as_a_straight_one(brains):
     for straight, oblique in zip(*found, strict=True):
         np.testing.assert_array_equal(straight.get_fdata(), oblique.get_fdata())
     assert found[0][1].get_fdata().std() > 0.01
+
+
+def test_a_mask_in_another_order_of_an_oblique_image_is_refused(brains):
+    """Taken as it is, it would be that of the other side."""
+    image = nb.load(brains[0])
+    turn = nb.affines.from_matvec(nb.eulerangles.euler2mat(0.25, -0.15, 0.2)) @ image.affine
+    mask = nb.Nifti1Image((image.get_fdata() > 0).astype(np.uint8), turn)
+    nb.Nifti1Image(image.get_fdata(dtype=np.float32), turn).to_filename('oblique.nii.gz')
+    mask.as_reoriented([[0, -1], [1, 1], [2, 1]]).to_filename('turned.nii.gz')
+    node = N4BiasFieldCorrection(input_image='oblique.nii.gz', mask_image='turned.nii.gz')
+    with pytest.raises(TumorregError, match=r'turned\.nii\.gz: not on the grid'):
+        node.run()
+
+
+def test_an_image_with_a_blank_in_its_name_is_corrected(brains):
+    data = nb.load(brains[0])
+    for name in ('t1w copy; x.nii.gz', 't1w.nii.gz'):
+        nb.Nifti1Image(data.get_fdata(dtype=np.float32), data.affine).to_filename(name)
+    settings = ants_settings('n4_t1w') | {'n_iterations': [2], 'num_threads': 1}
+    odd, plain = (
+        nb.load(N4BiasFieldCorrection(input_image=name, **settings).run().outputs.output_image)
+        for name in ('t1w copy; x.nii.gz', 't1w.nii.gz')
+    )
+    np.testing.assert_allclose(odd.affine, plain.affine)
+    np.testing.assert_allclose(odd.get_fdata(), plain.get_fdata(), rtol=1e-3, atol=1)
 
 
 def test_a_whole_head_is_corrected_without_a_step(brains, tmp_path):

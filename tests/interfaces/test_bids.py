@@ -61,6 +61,11 @@ TABLE = [
         'nii.gz',
         f'space-{TPL}_label-tumor_mask',
     ),
+    (
+        {'space': TPL, 'resolution': '2', 'desc': 'preproc', 'suffix': 'T1w'},
+        'nii.gz',
+        f'space-{TPL}_res-2_desc-preproc_T1w',
+    ),
 ]
 SOURCES = ['sub-01/anat/sub-01', 'sub-01/ses-pre/anat/sub-01_ses-pre_acq-iso_run-02']
 
@@ -193,7 +198,8 @@ def test_files_of_one_name_stay_apart_on_a_grid(tmp_path):
     in_files = []
     for value in (1, 2):
         (tmp_path / str(value)).mkdir()
-        image = nb.Nifti1Image(np.full((4, 5, 6), value, np.float32), np.diag([2.0, 2, 2, 1]))
+        affine = nb.affines.from_matvec(2 * np.eye(3), [-6, 0, 0])
+        image = nb.Nifti1Image(np.full((4, 5, 6), value, np.float32), affine)
         in_files.append(str(tmp_path / str(value) / 'map.nii.gz'))
         image.to_filename(in_files[-1])
     outputs = store(
@@ -243,3 +249,17 @@ def test_permissions_follow_the_umask(tmp_path, mask):
         os.umask(before)
     modes = {p.is_dir(): p.stat().st_mode & 0o777 for p in (tmp_path / 'out').rglob('*')}
     assert modes == {True: 0o777 & ~mask, False: 0o666 & ~mask}
+
+
+def test_an_image_of_another_grid_is_not_stored_as_if_it_were_on_it(tmp_path):
+    image = nb.Nifti1Image(np.ones((4, 5, 6), np.float32), np.diag([3, 3, 3, 1]))
+    image.to_filename(tmp_path / 'file.nii.gz')
+    for shape, spacing in (((4, 5, 6), 2), ((6, 7, 9), 3)):
+        grid = nb.Nifti1Image(np.ones(shape, np.float32), np.diag([spacing] * 3 + [1]))
+        grid = grid.as_reoriented(nb.orientations.axcodes2ornt('PIL'))
+        grid.to_filename(tmp_path / 'grid.nii.gz')
+        with pytest.raises(TumorregError, match=r'file\.nii\.gz: not on the grid of .*grid\.nii'):
+            store(
+                *(tmp_path, SOURCES[0], tmp_path / 'file.nii.gz'),
+                grid=str(tmp_path / 'grid.nii.gz'), desc='preproc', suffix='T1w',
+            )  # fmt: skip

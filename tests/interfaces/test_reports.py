@@ -311,3 +311,10 @@ def test_the_brain_is_outlined_with_what_is_around_it(tmp_path):
         assert np.abs(getattr(points, side)(0) - getattr(bright, side)(0)).max() < 8
     around = [read_points(text, figures.TUMOR)[1] for text in (svg, plain)]
     assert (around[0] > 120).mean() < (around[1] > 120).mean()  # more of what is not brain
+
+
+@pytest.mark.parametrize('names', [[], ['T1w'], ['T1w', 'FLAIR', 'more']])
+def test_as_many_names_as_layers(tmp_path, names):
+    files = save(tmp_path / 'in', make_images())
+    with pytest.raises(TumorregError, match='names: [013] for 2 layers'):
+        draw(files | {'over_file': files['in_file']}, names=names, over_as=['image'])

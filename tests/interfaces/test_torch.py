@@ -38,6 +38,11 @@ def test_weights_in_a_folder_with_a_space(files, tmp_path, monkeypatch):
     assert words[words.index('--weights') + 1] == '../my weights; x/brain.safetensors'
 
 
+def test_outputs_may_have_any_name(files):
+    words = shlex.split(ExtractBrain(in_file=files['t1w'], out_mask='my mask; x.nii.gz').cmdline)
+    assert words[words.index('--out-mask') + 1] == 'my mask; x.nii.gz'
+
+
 def test_weights_set_or_connected_later(tmp_path):
     """The hash is that of the file, in copies of a node and in other processes too."""
     paper, packaged = find_weights('segmentation', 'paper'), find_weights('segmentation')

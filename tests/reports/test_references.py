@@ -35,7 +35,7 @@ def test_citation_holds_what_is_cited_in_order(tmp_path):
 
 
 def test_citation_says_whose_methods_differ(tmp_path):
-    methods = {'01': 'By hand.', '02': 'By SyN [@syn].', '03': 'By hand.'}
+    methods = {'sub-01': 'By hand.', 'sub-02': 'By SyN [@syn].', 'sub-03': 'By hand.'}
     text = write_citation(tmp_path, methods).read_text(encoding='utf-8')
     assert text.startswith('sub-01, sub-03: By hand.\n\nsub-02: By SyN [@syn]. Versions: ')
     assert text.count('## References') == 1

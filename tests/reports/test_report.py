@@ -6,6 +6,7 @@ from html import unescape
 import pytest
 
 from tumorreg_wf import __version__
+from tumorreg_wf.failures import Failure
 from tumorreg_wf.reports import Record, generate_report
 from tumorreg_wf.reports.report import format_seconds
 
@@ -33,7 +34,7 @@ def store(out_dir, *, session='', descs=('summary', 'recovery', 'regions', 'tumo
 
 
 def report(out_dir, **options):
-    errors = options.pop('errors', [])
+    told = {name: options.pop(name) for name in ('failure', 'errors') if name in options}
     options = {
         name: {'sub-01': value} if name in ('methods', 'commands') else value
         for name, value in options.items()
@@ -43,7 +44,7 @@ def report(out_dir, **options):
         'commands': {'sub-01': 'tumorreg in out participant'},
         'methods': {'sub-01': 'N4 was run.'},
     }
-    path = generate_report(out_dir, '01', Record(**(defaults | options)), errors=errors)
+    path = generate_report(out_dir, '01', Record(**(defaults | options)), **told)
     assert path == out_dir / 'sub-01.html'
     return path.read_text(encoding='utf-8')
 
@@ -117,6 +118,15 @@ def test_errors(tmp_path, with_figures):
     assert 'Errors' not in sections(report(tmp_path))  # a later run that went well
 
 
+def test_a_failure_without_a_crash_file(tmp_path):
+    """Nobody may take what an earlier run left for the result of the last."""
+    store(tmp_path, descs=['summary'])
+    html = report(tmp_path, failure=Failure('not finished, for <b>MultiProc</b> stopped early.'))
+    assert sections(html) == ['Errors', 'Summary', 'Methods', 'About']
+    assert 'not finished, for &lt;b&gt;MultiProc' in html and 'of an earlier run' in html
+    assert 'role="alert">It failed: results are not complete' in html
+
+
 def test_odd_crash_file(tmp_path):
     crash = tmp_path / 'crash-2.txt'
     crash.write_bytes(b'\xff killed')
@@ -153,7 +163,8 @@ def test_a_run_of_one_session_leaves_what_is_known_of_others(tmp_path):
     kept = earlier.without({'sub-01_ses-a'}, tmp_path)
     assert kept.files == ['sub-01_ses-a_run-1_T1w.nii', 'sub-01_ses-b_T1w.nii']
     assert set(kept.methods) == set(kept.commands) == {'sub-01_ses-a_run-1', 'sub-01_ses-b'}
-    assert kept.text == 'By hand.N4.' and not kept.finished
+    assert kept.text == 'sub-01_ses-a_run-1: By hand.\n\nsub-01_ses-b: N4.'
+    assert not kept.finished
     # whose T1w is gone, with all outputs, is not missed
     (tmp_path / 'sub-01_ses-b_T1w.nii').unlink()
     assert set(earlier.without({'sub-01_ses-a'}, tmp_path).methods) == {'sub-01_ses-a_run-1'}
@@ -169,3 +180,8 @@ def test_commands_and_methods_of_all_t1w_are_there_once(tmp_path):
     html = generate_report(tmp_path, '01', record).read_text(encoding='utf-8')
     assert html.count('first --line') == html.count('second --line') == 1
     assert html.count('N4 was run.') == 1
+
+
+def test_methods_that_differ_say_of_which_t1w(tmp_path):
+    record = Record('run-1', methods={'sub-01_ses-a': 'By hand.', 'sub-01_ses-b': 'By U-Net.'})
+    assert record.text == 'sub-01_ses-a: By hand.\n\nsub-01_ses-b: By U-Net.'

@@ -9,7 +9,12 @@ from tumorreg_wf.cli.parser import REGISTRATION_ENGINES, REGISTRATION_TARGETS
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.evaluation.warps import read_warp
 from tumorreg_wf.images import same_grid
-from tumorreg_wf.workflows.engines import ENGINES, registration_settings, split_stages
+from tumorreg_wf.workflows.engines import (
+    ENGINES,
+    SETTINGS,
+    registration_settings,
+    split_stages,
+)
 from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
 
 #: Nothing of the tumour gets out of its mask: no smoothing, no matching of histograms, no start by
@@ -86,6 +91,8 @@ def test_the_text_says_what_was_registered():
         assert ('left out of the metric' in text) == name.endswith('masked')
         assert 'found by their maps of grey matter' in text
     assert 'their maps' not in init_registration_wf(settings='syn').visit_desc()
+    efforts = {init_registration_wf(settings=name).visit_desc() for name in SETTINGS}
+    assert len(efforts) == len(SETTINGS) == 6
 
 
 def test_the_parser_knows_the_targets():
@@ -174,8 +181,8 @@ def test_settings_of_the_user(tmp_path):
         path.write_text(content)
         with pytest.raises(TumorregError, match=said):
             registration_settings(str(path))
-    with pytest.raises(TumorregError, match='ants_nothing.json: cannot be read'):
-        registration_settings('nothing')
+    with pytest.raises(TumorregError, match='SyN: no settings of a registration. .* syn,'):
+        registration_settings('SyN')
 
 
 def test_deformation_starts_from_an_affine_that_is_given(images, tmp_path):

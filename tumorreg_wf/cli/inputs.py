@@ -97,7 +97,7 @@ def _no_t1w(participant: str, settings: Settings) -> str:
     message = f'no T1w image (without contrast agent){where} was found.'
     others = sorted((settings.bids_dir / f'sub-{participant}').rglob('*_T1w.nii*'))
     enhanced = [path for path in others if '_ce-' in path.name]
-    if enhanced:
+    if others and len(enhanced) == len(others):
         message += f' {enhanced[0].name} was made with one, which its ce- says.'
     elif others and not others[0].name.endswith(('.nii', '.nii.gz')):
         message += f' The name of {others[0].name} must end in .nii.gz or .nii.'

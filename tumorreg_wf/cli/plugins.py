@@ -79,6 +79,9 @@ def read_plugin(path: Path) -> tuple[str, dict]:
     count = arguments.get('n_procs', 1)
     if not isinstance(count, int) or count < 1:
         raise TumorregError(f'{path}: n_procs is {count!r}; it must be a whole number from 1 on.')
+    memory = arguments.get('memory_gb', 1)
+    if not isinstance(memory, int | float) or not memory > 0:
+        raise TumorregError(f'{path}: memory_gb is {memory!r}; it must be a number above 0.')
     program = PLUGINS[plugin]
     if program is not None and shutil.which(program) is None:
         raise TumorregError(
@@ -155,8 +158,9 @@ def plugin_options(settings: Settings, plugin: str, plugin_args: dict) -> dict:
     if plugin == 'MultiProc':
         # workers start from a process that has imported all they need
         multiprocessing.set_forkserver_preload(['tumorreg_wf.workflows.base'])
-        ours = {'raise_insufficient': False, 'mp_context': 'forkserver'}
+        ours = {'mp_context': 'forkserver'}
     if plugin in ('MultiProc', 'LegacyMultiProc'):
+        ours['raise_insufficient'] = False
         if settings.mem_gb is not None:
             ours['memory_gb'] = settings.mem_gb
     if plugin in ('MultiProc', 'LegacyMultiProc', 'Dask'):

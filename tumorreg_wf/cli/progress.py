@@ -27,6 +27,7 @@ STAGES = {
     'registration_wf': 'registering the template',
     'atlas_wf': 'bringing labels and tissues over',
     'quality': 'measuring the quality',
+    'notes': 'noting what is hard',
     'derivatives_wf': 'storing the results',
     'reportlets_wf': 'drawing the figures',
 }

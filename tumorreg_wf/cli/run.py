@@ -40,7 +40,7 @@ from tumorreg_wf.cli.plugins import (
     runs_elsewhere,
 )
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.failures import Failure, read_crash
+from tumorreg_wf.failures import INPUT, Failure, read_crash
 from tumorreg_wf.files import describe_error, hold, remove_parts, write_text
 from tumorreg_wf.settings import Settings
 
@@ -167,7 +167,10 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
     find_weights('segmentation', settings.segmentation_weights)
     find_weights('inpainting', settings.inpainting_weights)
     find_weights('tissues', settings.tissue_weights)
-    for option, folder in (('output_dir', settings.out_dir), ('--work-dir', settings.work_dir)):
+    folders = [('output_dir', settings.out_dir), ('--work-dir', settings.work_dir)]
+    if settings.bids_database_dir is not None:
+        folders.append(('--bids-database-dir', settings.bids_database_dir))
+    for option, folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
@@ -298,7 +301,7 @@ def _run(
         for label, methods in described.items():
             commands = dict.fromkeys(methods, shlex.join(sys.argv))
             records[label] = replace(records[label], methods=methods, commands=commands)
-        texts = {label: records[label].text for label in described}
+        texts = {t1w: text for own in described.values() for t1w, text in own.items()}
         citation = write_citation(settings.out_dir, texts)
         if opts.boilerplate_only:
             console.say(f'Methods: {citation}')
@@ -327,6 +330,7 @@ def _run(
         if queued:
             for node in workflow._get_all_nodes():  # to copy a file is not worth a job
                 node.run_without_submitting |= node.name.startswith('ds_')
+        unfinished = NOT_FINISHED
         try:
             options = plugin_options(settings, plugin, plugin_args)
             engine = make_engine(plugin, {**options, 'status_callback': progress})
@@ -335,8 +339,10 @@ def _run(
         except Exception as error:  # Nipype's, after it has tried all it could
             if progress.finished | progress.failed != {a.subject for a in anatomies}:
                 reason = (str(error).strip().splitlines() or [''])[-1]
-                console.error([f'{plugin} stopped early: {type(error).__name__}: {reason}'])
+                stopped = f'{plugin} stopped early: {type(error).__name__}: {reason}'
+                console.error([stopped])
                 console.detail(traceback.format_exc())
+                unfinished = Failure(f'not finished, for {stopped.rstrip(".")}.')
         _remove_stale(settings.out_dir, anatomies, progress)
         for label in dict.fromkeys(anatomy.subject for anatomy in anatomies):
             stored = [
@@ -350,7 +356,7 @@ def _run(
                 files=others[label].files + stored,
             )
             if label not in progress.finished:
-                failures.setdefault(label, NOT_FINISHED)
+                failures.setdefault(label, unfinished)
             elif lost := record.find_lost(settings.out_dir):
                 failures[label] = Failure(f'{lost[0]}: stored, but gone again.')
             elif label not in failures:
@@ -438,10 +444,13 @@ def _write_reports(
     failures = dict(known)
     for label, record in records.items():
         errors = crashes.get(label, [])
-        if errors and known.get(label) in (None, NOT_FINISHED):
+        if errors and errors[0].name != INPUT:  # why its steps did not finish
             failures[label] = read_crash(errors[0])
         try:
-            console.say(f'Report: {generate_report(out_dir, label, record, errors=errors)}')
+            report = generate_report(
+                out_dir, label, record, failure=failures.get(label), errors=errors
+            )
+            console.say(f'Report: {report}')
             _warn_of_empty_masks(out_dir / f'sub-{label}', console)
         except Exception as error:  # a report that fails must not hide the other subjects
             failures.setdefault(label, Failure(f'the report could not be written: {error}'))

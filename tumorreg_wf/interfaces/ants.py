@@ -12,8 +12,8 @@ import numpy as np
 from nipype.interfaces import ants
 from nipype.interfaces.base import isdefined
 
-from tumorreg_wf.images import load_image, save_like, voxel_spacing
-from tumorreg_wf.interfaces.commands import CheckedCommand
+from tumorreg_wf.images import load_image, load_on_grid, save_like, voxel_spacing
+from tumorreg_wf.interfaces.commands import PLAIN, CheckedCommand
 
 
 class EmbeddedANTs(CheckedCommand):
@@ -36,22 +36,24 @@ class N4BiasFieldCorrection(EmbeddedANTs, ants.N4BiasFieldCorrection):
 
     def _run_interface(self, runtime, correct_return_codes=(0,)):
         source = load_image(self.inputs.input_image)
-        if _is_straight(source):
+        # the name of the output is made of that of the input, and the shell takes it as it is
+        if _is_straight(source) and PLAIN.fullmatch(os.path.basename(self.inputs.input_image)):
             return super()._run_interface(runtime, correct_return_codes)
         given = {name: getattr(self.inputs, name)
                  for name in ('input_image', 'mask_image', 'weight_image')}  # fmt: skip
         for name, path in given.items():
             if isdefined(path):
-                setattr(self.inputs, name, _straighten(path, os.path.join(runtime.cwd, name)))
+                folder = os.path.join(runtime.cwd, name)
+                setattr(self.inputs, name, _straighten(path, source, folder))
         try:
             runtime = super()._run_interface(runtime, correct_return_codes)
             outputs = self._list_outputs()
         finally:
             for name, path in given.items():
                 setattr(self.inputs, name, path)
-        for path in outputs.values():
+        for name, path in self._list_outputs().items():
             if isdefined(path):
-                save_like(load_image(path).get_fdata(dtype=np.float32), source, path)
+                save_like(load_image(outputs[name]).get_fdata(dtype=np.float32), source, path)
         return runtime
 
 
@@ -61,11 +63,15 @@ def _is_straight(image: nb.Nifti1Image) -> bool:
     return np.allclose(np.abs(turn).max(0), 1, atol=1e-4)
 
 
-def _straighten(path: str, folder: str) -> str:
-    """Write an image anew, its axes those of the world, under the same name in a new folder."""
-    image = load_image(path)
+def _straighten(path: str, source: nb.Nifti1Image, folder: str) -> str:
+    """Write an image on the grid of another anew, its axes those of the world, in a new folder.
+
+    Its name is the same, if a shell takes it as it is.
+    """
+    image = load_on_grid(path, source)
     os.makedirs(folder, exist_ok=True)
-    copy = os.path.join(folder, os.path.basename(path))
+    name = os.path.basename(path)
+    copy = os.path.join(folder, name if PLAIN.fullmatch(name) else 'image.nii.gz')
     affine = np.diag([*voxel_spacing(image), 1.0])
     nb.Nifti1Image(np.asanyarray(image.dataobj), affine).to_filename(copy)
     return copy

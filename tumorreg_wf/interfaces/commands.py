@@ -53,6 +53,11 @@ class CheckedCommand(CommandLine):
                 line = line.replace(shlex.quote(path), near).replace(path, near)
         return line
 
+    def _format_arg(self, name, trait_spec, value):
+        if name.startswith('out_') and isinstance(value, str):  # names of our own files are texts
+            value = shlex.quote(value)
+        return super()._format_arg(name, trait_spec, value)
+
     def _run_interface(self, runtime, correct_return_codes=(0,)):
         runtime = super()._run_interface(runtime, correct_return_codes)
         if runtime.returncode not in correct_return_codes:

@@ -135,6 +135,11 @@ def plot_slices(
         hidden = ~dilate_mask(brain, nb.affines.voxel_sizes(affine), SHOWN)
     grey = colours.to_grey(below, colours.find_range(below, brain))
     grey[hidden] = 0
+    wanted_names = 1 + (len(over_as) if over_file else 0)
+    if len(names) != wanted_names:
+        raise TumorregError(
+            f'names: {len(names)} for {wanted_names} layers, in_file and each way of over_as.'
+        )
     layers = [figures.Layer(names[0], mosaic.raster(grey))]
     if over_file:
         if 'signed' in over_as and inside.any():

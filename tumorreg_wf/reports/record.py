@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,8 +34,8 @@ class Record:
 
     @property
     def text(self) -> str:
-        """Methods of all T1w: what several share is there once."""
-        return ''.join(dict.fromkeys(self.methods.values())) or 'Nothing was processed.'
+        """Methods of all T1w: what several share is there once, with their labels."""
+        return share_texts(self.methods) or 'Nothing was processed.'
 
     def find_lost(self, out_dir: Path) -> list[Path]:
         """Files that were stored, whole then, and are not there or empty now."""
@@ -64,6 +64,20 @@ class Record:
             files=[name for label in kept for name in whose[label]],
             finished=False,
         )
+
+
+def share_texts(texts: Mapping[str, str]) -> str:
+    """Put texts together: one that several share once, with their labels if it is not all's.
+
+    Parameters
+    ----------
+    texts : by label, ``sub-X`` or ``sub-X_ses-Y``.
+    """
+    whose: dict[str, list[str]] = {}
+    for label, text in texts.items():
+        whose.setdefault(text, []).append(label)
+    parts = [f'{", ".join(labels)}: {text}' for text, labels in whose.items()]
+    return '\n\n'.join(parts if len(parts) > 1 else whose)
 
 
 def record_file(out_dir: Path, participant: str) -> Path:

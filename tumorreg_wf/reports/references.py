@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tumorreg_wf import __version__
 from tumorreg_wf.files import write_text
+from tumorreg_wf.reports.record import share_texts
 
 
 def write_citation(out_dir: str | Path, methods: Mapping[str, str]) -> Path:
@@ -21,15 +22,11 @@ def write_citation(out_dir: str | Path, methods: Mapping[str, str]) -> Path:
 
     Parameters
     ----------
-    methods : text by participant; one that many share is there once, with their labels.
+    methods : text by label of a T1w; one that many share is there once, with their labels.
     """
-    whose: dict[str, list[str]] = {}
-    for participant, text in methods.items():
-        whose.setdefault(text, []).append(f'sub-{participant}')
-    parts = [f'{", ".join(labels)}: {text}' for text, labels in whose.items()]
     path = Path(out_dir) / 'logs' / 'CITATION.md'
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, complete_methods('\n\n'.join(parts if len(parts) > 1 else whose)))
+    write_text(path, complete_methods(share_texts(methods)))
     return path
 
 
@@ -60,7 +57,7 @@ def versions_sentence() -> str:
     found = software_versions()
     return (
         f'Versions: tumorreg {found["tumorreg"]}, Python {found["Python"]}, '
-        f'Nipype {found["Nipype"]}, ANTs ({found["ANTs"]}) [@ants], '
+        f'Nipype {found["Nipype"]}, ANTs ({found["ANTs"]}) [@ants], greedy ({found["greedy"]}), '
         f'PyTorch {found["PyTorch"]} [@pytorch].'
     )
 
@@ -74,6 +71,7 @@ def software_versions() -> dict[str, str]:
         'tumorreg': __version__,
         'Python': platform.python_version(),
         'ANTs': _ants_version(),
+        'greedy': f'picsl_greedy {find_version("picsl_greedy")}',
     } | {name: find_version(package) for name, package in packages.items()}
 
 

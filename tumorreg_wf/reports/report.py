@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from tumorreg_wf.failures import read_crash
+from tumorreg_wf.failures import Failure, read_crash
 from tumorreg_wf.interfaces.fragments import html_table
 from tumorreg_wf.reports.page import Part, Section, copyable, render_page
 from tumorreg_wf.reports.record import Record
@@ -17,7 +17,12 @@ from tumorreg_wf.reports.references import complete_methods, software_versions, 
 
 
 def generate_report(
-    out_dir: str | Path, subject: str, record: Record, *, errors: Sequence[str | Path] = ()
+    out_dir: str | Path,
+    subject: str,
+    record: Record,
+    *,
+    failure: Failure | None = None,
+    errors: Sequence[str | Path] = (),
 ) -> Path:
     """Write the report of one subject from the figures in ``sub-X/figures``.
 
@@ -26,15 +31,18 @@ def generate_report(
     out_dir : root of the derivatives.
     subject : label, without ``sub-``.
     record : how the derivatives came about.
-    errors : crash files of this subject (text). With them the report opens on the errors; it is
-        written also where there is no figure.
+    failure : why this subject failed; None if it did not.
+    errors : crash files of this subject (text). With them, or a failure, the report opens on the
+        errors; it is written also where there is no figure.
 
     Returns
     -------
     path : ``<out_dir>/sub-X.html``; figures are in it, and it opens without a network.
     """
     out_dir = Path(out_dir).absolute()
-    sections = [Section('Errors', [Part(errors_html(errors))])] if errors else []
+    sections = []
+    if errors or failure:
+        sections.append(Section('Errors', [Part(errors_html(errors, failure))]))
     sections += find_sections(out_dir / f'sub-{subject}' / 'figures')
     methods = complete_methods(record.text)
     parts = [Part(copyable(methods, 'methods'), 'Methods, in words for a paper')]
@@ -93,11 +101,16 @@ def about_parts(record: Record) -> list[Part]:
     return parts
 
 
-def errors_html(crash_files: Sequence[str | Path]) -> str:
-    """List crash files, each with the reason, what to do, and the traceback; text is escaped."""
+def errors_html(crash_files: Sequence[str | Path], failure: Failure | None) -> str:
+    """List crash files, each with the reason, what to do, and the traceback; text is escaped.
+
+    Where there are none, the failure is told.
+    """
     count = len(crash_files)
-    steps = '1 step' if count == 1 else f'{count} steps'
-    parts = [f'<p class="warning" role="alert">{steps} failed: results are not complete.</p>']
+    steps = '1 step failed' if count == 1 else f'{count} steps failed' if count else 'It failed'
+    parts = [f'<p class="warning" role="alert">{steps}: results are not complete.</p>']
+    if failure and not crash_files:
+        parts.append(f'<p>{escape(failure.reason)} What is shown may be of an earlier run.</p>')
     for path in map(Path, crash_files):
         text = path.read_text(encoding='utf-8', errors='replace')
         first = text.partition('\n')[0]

@@ -123,7 +123,7 @@ def init_anatomy_wf(
     stages = registration_settings(settings.registration_settings)
     registration_wf = init_registration_wf(
         target=target,
-        settings=stages,
+        settings=settings.registration_settings,
         omp_nthreads=threads,
         random_seed=seed,
     )

@@ -24,6 +24,11 @@ STAGES = ({'affine', 'deformable'}, {'affine', 'tissues'})
 #: Transforms of ANTs without a deformation, the first stages of a registration.
 LINEAR = ('Translation', 'Rigid', 'Similarity', 'Affine')
 
+#: Settings that come along.
+SETTINGS = tuple(
+    engine + effort for engine in ('greedy', 'syn') for effort in ('', '_sloppy', '_precise')
+)
+
 
 def registration_settings(name: str) -> dict:
     """Settings of a registration by one of the engines.
@@ -37,6 +42,11 @@ def registration_settings(name: str) -> dict:
     Returns
     -------
     settings : inputs of ANTs' node, or the stages of greedy.
+
+    Raises
+    ------
+    TumorregError
+        If there are no such settings, or a file holds none.
     """
     if name.endswith('.json'):
         settings = read_settings(Path(name))
@@ -50,6 +60,11 @@ def registration_settings(name: str) -> dict:
         ):
             raise TumorregError(f'{name}: the options of a stage of greedy are one text.')
         return settings
+    if name not in SETTINGS:
+        raise TumorregError(
+            f'{name}: no settings of a registration. There are {", ".join(SETTINGS)}, and JSON '
+            'files.'
+        )
     if name.startswith('greedy'):
         return read_settings(Path(str(files('tumorreg_wf') / 'data' / f'{name}.json')))
     return ants_settings(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from nipype.interfaces import utility as niu
@@ -93,7 +94,9 @@ def init_registration_wf(
     left_out = ''
     if target.masked:
         left_out = '; the dilated tumour was left out of the metric [@cfm]'
+    named = ''
     if not isinstance(settings, dict):
+        named = f' (settings "{Path(settings).stem}")'
         settings = registration_settings(settings)
     deformed = ''
     if by_tissues(settings):
@@ -102,8 +105,8 @@ def init_registration_wf(
         )
         fields += [*MAPS, 'template_maps']
     workflow.__desc__ = (
-        f'The template was registered to the {image} with {ENGINES[engine_of(settings)]}, '
-        f'patient image fixed{deformed}{left_out}. '
+        f'The template was registered to the {image} with {ENGINES[engine_of(settings)]}'
+        f'{named}, patient image fixed{deformed}{left_out}. '
     )
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
     outputnode = pe.Node(
