@@ -220,6 +220,13 @@ class TestGrids:
         coarse = to_network_grid(nb.Nifti1Image(stripes, np.eye(4)), spacing=4.0).get_fdata()
         np.testing.assert_allclose(coarse[2:-2, 2:-2, 2:-2], 0.5, atol=0.05)
 
+    @pytest.mark.parametrize('spacing', [1.5, 2.0])
+    def test_nor_does_what_is_a_little_finer(self, spacing):
+        """Noise gets less when voxels get larger; without smoothing 2 mm would keep it all."""
+        noise = np.random.default_rng(0).normal(0, 1, (48, 48, 48)).astype(np.float32)
+        coarse = to_network_grid(nb.Nifti1Image(noise, np.eye(4)), spacing=spacing).get_fdata()
+        assert coarse[4:-4, 4:-4, 4:-4].std() < 0.35
+
     def test_beyond_the_image_there_is_nothing(self):
         image = nb.Nifti1Image(np.ones((5, 5, 5), np.float32), np.eye(4))
         target = nb.Nifti1Image(np.ones((9, 5, 5), np.float32), np.eye(4))

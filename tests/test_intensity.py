@@ -7,6 +7,7 @@ from scipy import ndimage
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.intensity import (
     QUANTILES,
+    cut_spikes,
     fit_reference,
     is_stripped,
     normalize,
@@ -128,6 +129,17 @@ class TestNormalize:
         data[4, 4, 4] = 1e6
         assert normalize(data, mask, REFERENCE).max() == 6
 
+    @pytest.mark.parametrize('times', [1e3, 1e6])
+    def test_one_wild_voxel_leaves_the_contrast_of_all_others(self, brain, times):
+        data, mask = (np.tile(array, (3, 3, 3)) for array in brain)
+        expected, wild = normalize(data, mask, REFERENCE), data.copy()
+        there = tuple(np.argwhere(mask)[len(data) // 2])
+        wild[there] *= times
+        found = normalize(wild, mask, REFERENCE)
+        others = mask.copy()
+        others[there] = False
+        np.testing.assert_allclose(found[others], expected[others], atol=0.05)
+
     def test_input_is_left_alone(self, brain):
         before = brain[0].copy()
         normalize(*brain, REFERENCE)
@@ -172,6 +184,20 @@ class TestStripping:
         data[tuple(inner[::40].T)] = 0
         np.testing.assert_array_equal(stripped_brain_mask(data), brain)
 
+    @pytest.mark.parametrize('axis', range(3))
+    @pytest.mark.parametrize('end', [0, -1])
+    def test_fluid_that_is_0_where_the_image_ends_is_inside(self, axis, end):
+        data = np.zeros((30, 30, 30))
+        data[5:25, 5:25, 5:25] = 100
+        data = np.roll(data, 5 * (2 * end + 1) * -1, axis)  # cut by the image
+        data = np.moveaxis(data, axis, 0)
+        brain = data != 0
+        data[(slice(None, 14) if end == 0 else slice(-14, None)), 13:17, 13:17] = 0
+        np.testing.assert_array_equal(stripped_brain_mask(data), brain)
+        # a groove that opens to the side stays open
+        data[:, 5:17, 13:17] = 0
+        assert not stripped_brain_mask(data)[:, 5:17, 13:17].any()
+
     def test_slabs_are_one_brain(self, phantom):
         data = phantom.t1w.get_fdata().copy()
         data[..., 20:24] = 0
@@ -199,3 +225,17 @@ def test_reference_is_the_mean_of_z_scored_quantiles():
     data[~mask] = 1e6  # what is outside does not count
     found = fit_reference([(data, mask), (3 * data + 7, mask)])
     np.testing.assert_allclose(found[[0, 6, 12]], [-2.33, 0, 2.33], atol=0.1)
+
+
+def test_spikes_are_cut_and_counted(phantom):
+    data = phantom.t1w.get_fdata(dtype=np.float32)
+    same, none = cut_spikes(data)
+    assert same is data and none == 0
+    wild = data.copy()
+    wild[20, 20, 20], wild[22, 20, 20] = 1e6, 9 * data.max()
+    cut, count = cut_spikes(wild)
+    assert count == 1 and cut.dtype == np.float32
+    assert 5 * data.max() < cut[20, 20, 20] <= 10 * data.max()
+    differs = np.argwhere(cut != wild)
+    np.testing.assert_array_equal(differs, [[20, 20, 20]])
+    assert cut_spikes(np.zeros((4, 4, 4)))[1] == 0

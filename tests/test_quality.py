@@ -42,7 +42,7 @@ def test_what_is_made_up_is_not_compared(blocks):
 def test_folds_count_in_the_brain(blocks):
     blocks['log_jacobian'][:2] = np.log(0.001)
     blocks['log_jacobian'][2, 2:18, 2:18] = np.log(np.float32(0.001))
-    blocks['log_jacobian'][3, 2:18, 2:18] = np.log(0.1)
+    blocks['log_jacobian'][3, 2:18, 2:18] = np.log(0.003)
     assert measure_quality(**blocks)['fold_fraction'] == pytest.approx(1 / 16)
 
 

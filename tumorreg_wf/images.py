@@ -171,7 +171,8 @@ def fit_mask(mask: nb.Nifti1Image, target: nb.Nifti1Image) -> np.ndarray:
     Returns
     -------
     inside : boolean array of the target's shape. Each part that lies in the field of view of
-        the target has a voxel at least, be it smaller than one.
+        the target has a voxel at least, be it smaller than one; and what is thinner than a voxel
+        is not lost where a thicker part goes on from it.
     """
     parts, count = ndimage.label(np.asanyarray(mask.dataobj) >= 0.5, np.ones((3, 3, 3)))
     parts = nb.Nifti1Image(parts.astype(np.int32), mask.affine)
@@ -179,12 +180,13 @@ def fit_mask(mask: nb.Nifti1Image, target: nb.Nifti1Image) -> np.ndarray:
     inside = found > 0
     lost = np.ones(count + 1, bool)
     lost[np.unique(found)] = False
-    lost[0] = False
-    where = np.argwhere(lost[np.asanyarray(parts.dataobj)])
+    where = np.argwhere(np.asanyarray(parts.dataobj))
     voxels = nb.affines.apply_affine(np.linalg.inv(target.affine) @ mask.affine, where)
     voxels = np.rint(voxels).astype(int)
-    voxels = voxels[np.all((voxels >= 0) & (voxels < target.shape), axis=1)]
-    inside[tuple(voxels.T)] = True
+    within = np.all((voxels >= 0) & (voxels < target.shape), axis=1)
+    part, voxels = np.asanyarray(parts.dataobj)[tuple(where[within].T)], voxels[within]
+    far = ~ndimage.maximum_filter(inside, 3)[tuple(voxels.T)]
+    inside[tuple(voxels[lost[part] | far].T)] = True
     return inside
 
 
@@ -214,6 +216,8 @@ def bring_near(image: nb.Nifti1Image, target: nb.Nifti1Image) -> nb.Nifti1Image:
         )
         for one, content in zip((image, target), contents, strict=True)
     ]
+    if not (len(points[0]) and len(points[1])):
+        return image
     for one, content, others in (
         (target, contents[1], points[0]),
         (image, contents[0], points[1]),

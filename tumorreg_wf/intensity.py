@@ -30,6 +30,13 @@ COARSE = 2.0
 #: Grey values that reach further below 0 than this part of their range are no undershoot.
 BELOW = 0.05
 
+#: What is so many times brighter than all but a thousandth of an image was not measured.
+SPIKE = 10.0
+
+#: Grey values go no further from their mean than this, in standard deviations; and what is beyond
+#: the other counts no more for these.
+FURTHEST, WILD = 6.0, 20.0
+
 #: With fewer slices than this the programs of ANTs fail.
 FEWEST_SLICES = 6
 
@@ -53,7 +60,13 @@ def stripped_brain_mask(data: np.ndarray) -> np.ndarray:
         keep = sizes >= 0.02 * sizes[1:].max()
         keep[0] = False
         body = keep[labels]
-    return ndimage.binary_fill_holes(body)
+    # where the image ends the brain goes on: what it surrounds on that face is inside
+    padded = np.pad(body, 1)
+    for axis in range(3):
+        inner = np.moveaxis(padded, axis, 0)[:, 1:-1, 1:-1]
+        for end in (0, -1):
+            inner[end] = ndimage.binary_fill_holes(body.take(end, axis))
+    return ndimage.binary_fill_holes(padded)[1:-1, 1:-1, 1:-1]
 
 
 def is_stripped(data: np.ndarray, spacing: np.ndarray) -> bool:
@@ -138,6 +151,25 @@ def raise_negative(data: np.ndarray) -> tuple[np.ndarray, float]:
     return np.where(body, np.maximum(data + shift, 0.01 * margin), 0).astype(np.float32), shift
 
 
+def cut_spikes(data: np.ndarray) -> tuple[np.ndarray, int]:
+    """Cut single wild voxels: one alone would leave no contrast to what goes by the range.
+
+    Parameters
+    ----------
+    data : array (X, Y, Z), not below 0.
+
+    Returns
+    -------
+    data : the same, or with nothing above :data:`SPIKE` times the 99.9th percentile of what is
+        not 0.
+    count : of voxels that were cut.
+    """
+    body = data[data > 0]
+    highest = SPIKE * np.percentile(body, 99.9) if body.size else np.inf
+    count = int(np.count_nonzero(data > highest))
+    return (np.minimum(data, highest).astype(data.dtype) if count else data), count
+
+
 def reference_quantiles(modality: str) -> np.ndarray:
     """Grey values at :data:`QUANTILES` of the reference histogram of ``'T1w'`` or ``'FLAIR'``."""
     source = files('tumorreg_wf') / 'data' / 'intensity_reference.json'
@@ -175,16 +207,17 @@ def normalize(data: np.ndarray, mask: np.ndarray, reference: np.ndarray) -> np.n
 
     Returns
     -------
-    normalized : float32 array (X, Y, Z); mean 0 and standard deviation 1 in the mask,
-        0 outside.
+    normalized : float32 array (X, Y, Z); mean 0 and standard deviation 1 in the mask, nothing
+        beyond :data:`FURTHEST`; 0 outside.
     """
     out = np.zeros(data.shape, np.float32)
     values = data[mask].astype(np.float64)
     if values.size == 0 or np.ptp(values) == 0:
         return out
     matched = _piecewise_linear(values, np.quantile(values, QUANTILES), reference)
+    matched = np.clip(matched, -WILD, WILD)  # few voxels must not set the scale of all
     out[mask] = (matched - matched.mean()) / matched.std()
-    return np.clip(out, -6, 6, out=out)
+    return np.clip(out, -FURTHEST, FURTHEST, out=out)
 
 
 def normalize_modality(data: np.ndarray, brain: np.ndarray, modality: str) -> np.ndarray:

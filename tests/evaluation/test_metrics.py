@@ -143,6 +143,10 @@ class TestFills:
         scaled = scale_grey(np.array([-5, 0, high / 2, high, 200]), (low, high))
         np.testing.assert_allclose(scaled, [0, 0, 0.5, 1, 1], atol=1e-6)
 
+    def test_similarity_is_that_of_wang(self):
+        """Wang et al. 2004: a Gaussian of 1.5 voxels, and no correction for the sample."""
+        assert SSIM == {'gaussian_weights': True, 'sigma': 1.5, 'use_sample_covariance': False}
+
     def test_similarity_is_that_of_the_whole_image(self):
         rng = np.random.default_rng(0)
         truth, hole = rng.random((50, 48, 46)), cube((50, 48, 46), (20, 18, 19), (9, 7, 8))

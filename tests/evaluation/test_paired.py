@@ -39,6 +39,14 @@ def test_nothing_differs():
     assert np.isnan([row['p_wilcoxon'], row['p_t'], row['cohen_d'], row['rank_biserial']]).all()
 
 
+def test_differences_alike_up_to_rounding_have_no_spread():
+    row = compare_pair(
+        np.array([0.1 + 0.2, 0.4 + 0.2, 0.5 + 0.2, 0.9]), np.array([0.1, 0.4, 0.5, 0.7])
+    )
+    assert row['difference'] == pytest.approx(0.2)
+    assert np.isnan([row['p_t'], row['cohen_d']]).all()
+
+
 def test_one_participant_and_none():
     row = compare_pair(np.array([2.0]), np.array([1.0]))
     assert row['difference'] == row['rank_biserial'] == 1

@@ -73,3 +73,14 @@ def test_summary(oracle):
     assert lines[2].endswith('rho -1.00 on average (-1.00 to -1.00); below 0 in 2 of 2 patients')
     assert lines[3].endswith('below 0 in 1 of 2 patients' if oracle else 'n/a')
     assert lines[4].startswith('- regions within 15 mm')
+
+
+def test_a_patient_whose_regions_are_all_alike_is_left_out_of_the_mean():
+    one = {'reliability': np.linspace(0.4, 0.9, 8), 'distance_mm': 4.0, 'warp_mm': np.nan}
+    rows = [
+        pd.DataFrame({**one, 'participant_id': 'sub-1', 'error': np.linspace(0.6, 0.1, 8)}),
+        pd.DataFrame({**one, 'participant_id': 'sub-2', 'error': np.zeros(8)}),
+    ]
+    assert 'rho -1.00 on average (-1.00 to -1.00); below 0 in 1 of 1' in summary_of(
+        pd.concat(rows)
+    )

@@ -95,3 +95,15 @@ def test_images_are_carried(grid, tmp_path):
     carried = carry(tmp_path / 'ramp.nii.gz', xfm, path)
     inner = (slice(2, -2),) * 3  # further out the image ends
     np.testing.assert_allclose((carried - ramp)[inner], 2 - 2 + 3, atol=1e-2)
+
+
+def test_labels_are_carried_whole(grid, tmp_path):
+    path, points = grid
+    labels = (np.floor(points[..., 0] / 6) % 2 * 7).astype(np.float32)
+    nb.Nifti1Image(labels, nb.load(path).affine).to_filename(tmp_path / 'labels.nii.gz')
+    shift = np.eye(4)
+    shift[:3, 3] = [0.9, 0.4, 1.1]
+    xfm = write_affine(shift, tmp_path / 'shift.txt')
+    found = carry(tmp_path / 'labels.nii.gz', xfm, path, 'NearestNeighbor')
+    assert set(np.unique(found)) == {0, 7}
+    assert len(np.unique(carry(tmp_path / 'labels.nii.gz', xfm, path))) > 2

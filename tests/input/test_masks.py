@@ -140,6 +140,27 @@ def test_small_lesions_survive_thick_slices():
     np.testing.assert_array_equal(np.unique(np.argwhere(found[10:20, 10:14])[:, 2]), [2, 3])
 
 
+def test_a_thin_part_of_a_large_lesion_survives_coarse_voxels():
+    """A sheet of a voxel, from a thick part on, between the centres of the coarse voxels."""
+    fine = np.zeros((48, 48, 48), np.uint8)
+    fine[24] = 1
+    fine[24:30, :6, :6] = 1
+    affine = nb.affines.from_matvec(3 * np.eye(3), [1, 1, 1])
+    found = fit_mask(
+        nb.Nifti1Image(fine, np.eye(4)), nb.Nifti1Image(np.zeros((16, 16, 16)), affine)
+    )
+    assert found[7:9].any(axis=0).mean() > 0.95  # all of the sheet
+    assert found.sum() < 1.2 * 16 * 16
+
+
+def test_a_small_lesion_keeps_the_voxel_it_is_in():
+    fine = np.zeros((40, 40, 40), np.uint8)
+    fine[13, 21, 30] = 1  # 13 / 5 = 2.6, 21 / 5 = 4.2, 30 / 5 = 6
+    coarse = nb.Nifti1Image(np.zeros((8, 8, 8)), np.diag([5, 5, 5, 1]))
+    found = fit_mask(nb.Nifti1Image(fine, np.eye(4)), coarse)
+    np.testing.assert_array_equal(np.argwhere(found), [[3, 4, 6]])
+
+
 def test_lesions_beyond_the_image_are_left_out():
     fine = np.zeros((40, 10, 10), np.uint8)
     fine[2, 2, 2] = fine[35, 5, 5] = 1

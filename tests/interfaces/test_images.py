@@ -78,6 +78,17 @@ def test_undershoot_is_cut_off(save):
     assert not result.notes
 
 
+def test_wild_voxels_are_cut(save):
+    values = np.random.default_rng(0).uniform(50, 150, (30, 30, 30)).astype(np.float32)
+    values[3, 3, 3] = 7e8
+    result = Conform(in_file=save(values, 'wild.nii.gz')).run().outputs
+    cleaned = load(result.out_file)
+    assert 1000 < cleaned[3, 3, 3] < 2000
+    assert np.count_nonzero(cleaned != values) == 1
+    (note,) = result.notes
+    assert note.startswith('wild.nii.gz: 1 voxel is more than 10 times as bright')
+
+
 def test_conform_refuses_an_empty_image(save):
     with pytest.raises(TumorregError, match='every voxel is 0'):
         Conform(in_file=save(np.zeros((6, 7, 8), np.int16))).run()

@@ -86,6 +86,7 @@ def test_it_sees_one_field_of_view_about_the_brain(head):
         _, mask = extract_brain(network, larger, spacing=4.0)
         assert mask.any()
         assert {tuple(x.shape) for x in network.seen} == {(1, 1, 64, 64, 64)}
+        assert len(network.seen) == 4  # twice, each as it is and mirrored
         views.append(network.seen[-2][0, 0])  # not mirrored, the second time
     for axis in range(3):
         inside = views[0].amax(dim=[other for other in range(3) if other != axis]) > 0.4

@@ -143,6 +143,31 @@ class TestInpaint:
             missing = (array(hole) > 0) & (array(turned_brain) > 0)
             assert np.corrcoef(found[missing], array(t1w)[missing])[0, 1] > 0.8
 
+    def test_the_hole_is_hidden_on_the_other_side_too(self, phantom):
+        """What is mirrored into the other hemisphere is the tumour itself."""
+        seen = []
+
+        class Watch(nn.Module):
+            dimensions = 3
+
+            def forward(self, x, mask):
+                seen.append(mask[0])
+                return x[:, :1]
+
+        inpaint(Watch(), phantom.t1w, phantom.tumor, phantom.brain, spacing=2)
+        own, other = (int((mask == 0).sum()) for mask in seen[0])
+        missing = (array(phantom.tumor) > 0) & (array(phantom.brain) > 0)
+        expected = missing.sum() * np.prod(voxel_spacing(phantom.t1w)) / 8
+        assert own == pytest.approx(expected, rel=0.6)
+        assert other == pytest.approx(own, rel=0.35)
+
+    def test_a_hole_smaller_than_a_voxel_of_the_network(self, phantom, pconv):
+        hole = np.zeros(phantom.t1w.shape)
+        hole[tuple(np.argwhere(array(phantom.brain) > 0)[4000])] = 1
+        fine = like(array(phantom.t1w), phantom.t1w)
+        found = inpaint(pconv, fine, like(hole, fine), phantom.brain, spacing=8)
+        assert np.isfinite(found).all()
+
     def test_nothing_to_fill(self, phantom, pconv):
         nothing = like(np.zeros(phantom.t1w.shape), phantom.t1w)
         found = inpaint(pconv, phantom.t1w, nothing, phantom.brain, spacing=2)

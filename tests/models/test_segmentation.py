@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from scipy.special import expit, logit
 from torch import nn
 
-from tumorreg_wf.images import resample
+from tumorreg_wf.images import dilate_mask, resample, voxel_spacing
 from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.models.segmentation import EDGE, PEAK, VIEWS, segment, tumor_parts
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
@@ -208,6 +208,10 @@ class TestSegment:
             Bright3D(), images['t1w'], images['flair'], images['brain'], spacing=2
         )
         assert dice(mask, array(images['tumor']) > 0) > 0.8
+        # of tissue, where the FLAIR is below 2, less than a tenth
+        tissue = array(images['brain']) > 0
+        tissue &= ~dilate_mask(array(images['tumor']) > 0, voxel_spacing(there), 6)
+        assert np.median(probability[tissue]) < 0.01
         assert not probability[array(images['brain']) == 0].any()
         one, mirrored, smaller, _, larger, _ = seen
         assert one.shape == (1, 2, 80, 96, 80)
@@ -289,6 +293,14 @@ def test_unsure_parts_and_specks_go_but_every_confident_part_stays():
     assert not kept[30, 8, 8] and not kept[38, 2, 2]
     kept = tumor_parts(probability, np.full(3, 2.0))  # 11 ml are not enough
     assert not kept[5, 10, 10] and kept[20, 8, 8]
+
+
+def test_a_large_part_counts_if_it_is_likely_somewhere():
+    probability = np.zeros((40, 40, 40), np.float32)
+    probability[5:35, 5:35, 5:35] = PEAK - 0.05  # 27 ml
+    assert not tumor_parts(probability, np.ones(3)).any()
+    probability[20, 20, 20] = PEAK + 0.05
+    assert tumor_parts(probability, np.ones(3)).sum() == 30**3
 
 
 def test_a_part_reaches_as_far_as_it_is_likely():

@@ -49,7 +49,8 @@ def compare_pair(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
         row['p_wilcoxon'] = float(stats.wilcoxon(unequal).pvalue)
     if len(differences) > 1:
         row['difference_sd'] = differences.std(ddof=1)
-        if row['difference_sd'] > 0:
+        rounding = 1e-12 * max(np.abs(one).max(), np.abs(other).max())
+        if row['difference_sd'] > rounding:
             row['cohen_d'] = row['difference'] / row['difference_sd']
             row['p_t'] = float(stats.ttest_1samp(differences, 0).pvalue)
     return row

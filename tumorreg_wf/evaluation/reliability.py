@@ -71,7 +71,10 @@ def summary_of(table: pd.DataFrame) -> str:
             found = [
                 stats.spearmanr(one['reliability'], one[measure]).statistic
                 for _, one in rows.groupby('participant_id')
-                if len(one) >= 5 and one[measure].notna().all()
+                if len(one) >= 5
+                and one[measure].notna().all()
+                # nothing goes with what is the same everywhere
+                and min(one['reliability'].nunique(), one[measure].nunique()) > 1
             ]
             lines.append(f'- {where}, {title}: {_describe(found)}')
     return '\n'.join(lines) + '\n'

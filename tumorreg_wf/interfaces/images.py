@@ -29,6 +29,8 @@ from tumorreg_wf.images import (
     voxel_spacing,
 )
 from tumorreg_wf.intensity import (
+    SPIKE,
+    cut_spikes,
     normalize_modality,
     raise_negative,
     require_content,
@@ -71,6 +73,13 @@ class Conform(SimpleInterface):
             notes.append(
                 f'{name}: its grey values go below 0, as if they had been normalised. '
                 f'{shift:.3g} was added to all but the background.'
+            )
+        data, spikes = cut_spikes(data)
+        if spikes:
+            voxels = '1 voxel is' if spikes == 1 else f'{spikes} voxels are'
+            notes.append(
+                f'{name}: {voxels} more than {SPIKE:g} times as bright as nearly all others, and '
+                'cut to that.'
             )
         out_file = os.path.join(runtime.cwd, 'conformed.nii.gz')
         if isdefined(self.inputs.near):

@@ -93,6 +93,8 @@ def _inpaint_along(
     x, mask = np.moveaxis(x, axis + 1, 0), np.moveaxis(mask, axis + 1, 0)
     filled = x[:, 0].copy()
     holed = np.flatnonzero((mask[:, 0] == 0).any(axis=(1, 2)))
+    if not len(holed):  # smaller than a voxel
+        return np.moveaxis(filled, 0, axis)
     inputs = [torch.from_numpy(np.ascontiguousarray(array[holed])) for array in (x, mask)]
     filled[holed] = run_slices(network, inputs, device)[:, 0].numpy()
     return np.moveaxis(filled, 0, axis)
