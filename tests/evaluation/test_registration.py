@@ -129,13 +129,16 @@ def test_arms_of_known_transforms(save, tmp_path):
             '#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n'
             f'Parameters: 1 0 0 0 1 0 0 0 1 0 {y} 0\nFixedParameters: 0 0 0\n'
         )
+    found = np.where(
+        dilated & brain, 3 - truth, truth
+    )  # the other tissue: nobody looks at it there
     names = ('t1w', 'brain_mask', 'tumor_mask', 'dilated_mask', 'tissues')
     arrays = (brain * (500 + 300 * (truth == 2)), brain, tumor, dilated, truth)
     outputs = MeasureArms(
         arms=['original', 'oracle'],
         transforms=[str(tmp_path / 'wrong.txt'), str(tmp_path / 'right.txt')],
         maps=[save(one, f'map{number}') for number, one in enumerate(maps)],
-        tissue_maps=[save(truth == k, f'tissue{k}') for k in (1, 2, 3)],
+        tissue_maps=[save(found == k, f'tissue{k}') for k in (1, 2, 3)],
         atlas=save(truth, 'atlas'),
         atlas_arm='oracle',
         **{name: save(array, name) for name, array in zip(names, arrays, strict=True)},
