@@ -175,16 +175,16 @@ def fit_mask(mask: nb.Nifti1Image, target: nb.Nifti1Image) -> np.ndarray:
         is not lost where a thicker part goes on from it.
     """
     parts, count = ndimage.label(np.asanyarray(mask.dataobj) >= 0.5, np.ones((3, 3, 3)))
-    parts = nb.Nifti1Image(parts.astype(np.int32), mask.affine)
-    found = np.asanyarray(resample(parts, target, order=0).dataobj)
+    image = nb.Nifti1Image(parts.astype(np.int32), mask.affine)
+    found = np.asanyarray(resample(image, target, order=0).dataobj)
     inside = found > 0
     lost = np.ones(count + 1, bool)
     lost[np.unique(found)] = False
-    where = np.argwhere(np.asanyarray(parts.dataobj))
+    where = np.argwhere(parts)
     voxels = nb.affines.apply_affine(np.linalg.inv(target.affine) @ mask.affine, where)
     voxels = np.rint(voxels).astype(int)
     within = np.all((voxels >= 0) & (voxels < target.shape), axis=1)
-    part, voxels = np.asanyarray(parts.dataobj)[tuple(where[within].T)], voxels[within]
+    part, voxels = parts[tuple(where[within].T)], voxels[within]
     far = ~ndimage.maximum_filter(inside, 3)[tuple(voxels.T)]
     inside[tuple(voxels[lost[part] | far].T)] = True
     return inside

@@ -353,6 +353,9 @@ def test_no_t1w(tmp_path):
     (anat / 'sub-01_ce-gadolinium_T1w.nii.gz').write_bytes(b'')
     done = tumorreg(root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work')
     check_message(done, 1, 'no T1w', 'sub-01_ce-gadolinium_T1w.nii.gz')
+    again = ('participant', '-w', tmp_path / 'work', '--reports-only')
+    done = tumorreg(root, tmp_path / 'out', *again)
+    check_message(done, 1, 'no T1w', 'sub-01_ce-gadolinium_T1w.nii.gz')
     assert not (tmp_path / 'out' / 'logs' / 'CITATION.md').exists()
     assert not (tmp_path / 'out' / 'logs' / 'sub-01.json').exists()
 

@@ -444,7 +444,8 @@ def _write_reports(
     failures = dict(known)
     for label, record in records.items():
         errors = crashes.get(label, [])
-        if errors and errors[0].name != INPUT:  # why its steps did not finish
+        # what a step said explains most; what was said of the input may be known already
+        if errors and (errors[0].name != INPUT or known.get(label) in (None, NOT_FINISHED)):
             failures[label] = read_crash(errors[0])
         try:
             report = generate_report(

@@ -25,9 +25,7 @@ STAGES = ({'affine', 'deformable'}, {'affine', 'tissues'})
 LINEAR = ('Translation', 'Rigid', 'Similarity', 'Affine')
 
 #: Settings that come along.
-SETTINGS = tuple(
-    engine + effort for engine in ('greedy', 'syn') for effort in ('', '_sloppy', '_precise')
-)
+SETTINGS = tuple(engine + effort for engine in ENGINES for effort in ('', '_sloppy', '_precise'))
 
 
 def registration_settings(name: str) -> dict:
