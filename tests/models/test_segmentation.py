@@ -208,7 +208,7 @@ class TestSegment:
             Bright3D(), images['t1w'], images['flair'], images['brain'], spacing=2
         )
         assert dice(mask, array(images['tumor']) > 0) > 0.8
-        # of tissue, where the FLAIR is below 2, less than a tenth
+        # tissue, where the FLAIR is below 2, is none
         tissue = array(images['brain']) > 0
         tissue &= ~dilate_mask(array(images['tumor']) > 0, voxel_spacing(there), 6)
         assert np.median(probability[tissue]) < 0.01
