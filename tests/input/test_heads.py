@@ -86,6 +86,21 @@ def test_a_brain_mask_of_the_user_is_the_brain(images, tmp_path):
     np.testing.assert_array_equal(nb.load(found).get_fdata() > 0, mine > 0)
 
 
+@pytest.mark.parametrize('brain_given', [False, True])
+def test_a_tumor_mask_of_the_user_is_brain(brain_given):
+    """Where the network finds the brain; a brain mask of the user is the brain as it is."""
+    workflow = init_conform_wf(
+        skull_strip='force', has_brain_mask=brain_given, has_tumor_mask=True
+    )
+    edges = workflow._graph[workflow.get_node('tumor_mask')]
+    targets = {node.name: data['connect'] for node, data in edges.items()}
+    assert targets['outputnode'] == [('out_mask', 'tumor_mask')]
+    assert ('brain_mask' in targets) != brain_given
+    if not brain_given:
+        assert targets['brain_mask'] == [('out_mask', 'in_tumor')]
+        assert 'counted in' in workflow.__desc__
+
+
 @pytest.mark.slow
 def test_a_real_head(tmp_path):
     """A healthy head: a brain of a brain's size, the head kept around it, no tumour."""

@@ -102,6 +102,21 @@ def test_what_lies_beyond_the_image_is_air(head):
     assert not seen[:, :, 0].any() and not seen[:, :, -1].any()
 
 
+def test_a_known_tumor_is_brain(head):
+    """As dark as the bone it lies next to; what lies elsewhere in the head is not."""
+    image, brain = head
+    shape = np.indices(brain.shape)
+    bulge = brain & (shape[0] > 52)
+    data = np.where(bulge, 0, np.asanyarray(image.dataobj))
+    stray = (shape[2] < 4) & (shape[0] > 74)
+    tumor = nb.Nifti1Image((bulge | stray).astype(np.uint8), image.affine)
+    dark = nb.Nifti1Image(data.astype(np.float32), image.affine)
+    _, without = extract_brain(Bright(), dark, spacing=4.0)
+    _, found = extract_brain(Bright(), dark, tumor, spacing=4.0)
+    assert not without[shape[0] > 55].any()
+    np.testing.assert_array_equal(found, without | bulge)
+
+
 def test_scale_does_not_matter(head):
     image, _ = head
     data = np.asanyarray(image.dataobj)

@@ -22,7 +22,7 @@ PLACES = {'out_dir': '/out', 'bids_dir': '/data', 't1w': '/data/sub-01/anat/sub-
 FACTORIES = {
     'init_atlas_wf': {'template': TEMPLATE},
     'init_bias_correction_wf': {},
-    'init_conform_wf': {'has_brain_mask': True},
+    'init_conform_wf': {'has_brain_mask': True, 'has_tumor_mask': True},
     'init_coregistration_wf': {},
     'init_derivatives_wf': {**PLACES, 'template': TEMPLATE},
     'init_inpainting_wf': {},

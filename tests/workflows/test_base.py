@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,15 @@ def test_a_given_mask_takes_the_place_of_the_unet(build, anatomy):
     workflow, nodes = build(Anatomy('01', None, anatomy.t1w, anatomy.flair, anatomy.t1w))
     assert 'segmentation_wf' not in stages(nodes)
     assert '[@unet]' not in workflow.visit_desc()
+
+
+def test_a_brain_found_by_the_network_is_made_of_the_given_mask_too(build, anatomy):
+    mask = anatomy.t1w.with_name('sub-01_label-tumor_mask.nii.gz')
+    head = replace(anatomy, tumor_mask=mask, skull_strip=True, whole_head=True)
+    workflow, nodes = build(head)
+    assert 'counted in' in workflow.visit_desc()
+    sources = nodes['sub_01_wf.derivatives_wf.ds_brain_mask'].inputs.meta_dict['Sources']
+    assert [Path(source).name for source in sources] == [anatomy.t1w.name, mask.name]
 
 
 def test_sessions_and_runs_have_their_own_workflow(build, anatomy, bids_phantom):

@@ -12,7 +12,7 @@ from nipype.pipeline import engine as pe
 
 from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.evaluation.registration_nodes import CorrectAlike, MeasureArms
-from tumorreg_wf.interfaces.images import ConformMask, DilateMask
+from tumorreg_wf.interfaces.images import DilateMask
 from tumorreg_wf.targets import DEFAULT_TARGETS
 from tumorreg_wf.template import Template
 from tumorreg_wf.weights import Weights
@@ -93,19 +93,16 @@ def init_case_wf(
     """
     arms = case.arms(arms)
     workflow = pe.Workflow(name=workflow_name(case.anatomy))
-    conform_wf = init_conform_wf(has_flair=False)
+    conform_wf = init_conform_wf(has_flair=False, has_tumor_mask=True)
     conform_wf.inputs.inputnode.t1w = str(case.anatomy.t1w)
+    conform_wf.inputs.inputnode.tumor_mask = str(case.anatomy.tumor_mask)
     bias_correction_wf = init_bias_correction_wf(has_flair=False, omp_nthreads=omp_nthreads)
-    tumor_mask = pe.Node(
-        ConformMask(in_file=str(case.anatomy.tumor_mask)), name='tumor_mask', mem_gb=0.5
-    )
     dilate = pe.Node(DilateMask(radius=DILATION), name='dilate', mem_gb=0.7)
     workflow.connect([
         (conform_wf, bias_correction_wf, [
             ('outputnode.t1w', 'inputnode.t1w'), ('outputnode.brain_mask', 'inputnode.brain_mask'),
         ]),
-        (conform_wf, tumor_mask, [('outputnode.t1w', 'reference')]),
-        (tumor_mask, dilate, [('out_mask', 'in_mask')]),
+        (conform_wf, dilate, [('outputnode.tumor_mask', 'in_mask')]),
     ])  # fmt: skip
 
     # node and field of the image each kind of arm registers to
@@ -122,8 +119,7 @@ def init_case_wf(
         images['recovered'] = (inpainting_wf, 'outputnode.t1w')
         workflow.connect([
             (bias_correction_wf, inpainting_wf, along('t1w')),
-            (conform_wf, inpainting_wf, along('brain_mask')),
-            (tumor_mask, inpainting_wf, [('out_mask', 'inputnode.tumor_mask')]),
+            (conform_wf, inpainting_wf, along('brain_mask', 'tumor_mask')),
         ])  # fmt: skip
     if ORACLE in kinds:
         tumor_free = pe.Node(CorrectAlike(in_file=str(case.tumor_free)), name='tumor_free')
@@ -200,8 +196,9 @@ def init_case_wf(
         measure.inputs.atlas, measure.inputs.atlas_arm = str(template.atlas), default
     workflow.connect([
         (bias_correction_wf, measure, [('outputnode.t1w', 't1w')]),
-        (conform_wf, measure, [('outputnode.brain_mask', 'brain_mask')]),
-        (tumor_mask, measure, [('out_mask', 'tumor_mask')]),
+        (conform_wf, measure, [
+            ('outputnode.brain_mask', 'brain_mask'), ('outputnode.tumor_mask', 'tumor_mask'),
+        ]),
         (dilate, measure, [('out_mask', 'dilated_mask')]),
         (merge, measure, [('out', 'transforms')]),
     ])  # fmt: skip

@@ -82,6 +82,11 @@ class ExtractBrainInputSpec(_NetworkInputSpec):
         argstr='--t1w %s',
         desc='T1w of a head (X, Y, Z), any orientation, voxel size and intensity scale',
     )
+    in_tumor = File(
+        exists=True,
+        argstr='--tumor %s',
+        desc='mask of a tumour on the same grid, if known: it counts as brain',
+    )
     out_mask = traits.Str(
         'brain_mask.nii.gz', usedefault=True, argstr='--out-mask %s', desc='file to write'
     )

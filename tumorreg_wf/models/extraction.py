@@ -35,7 +35,12 @@ def scale_intensity(data: np.ndarray) -> np.ndarray:
 
 
 def extract_brain(
-    network: nn.Module, image: nb.Nifti1Image, *, spacing: float, device: str = 'cpu'
+    network: nn.Module,
+    image: nb.Nifti1Image,
+    tumor: nb.Nifti1Image | None = None,
+    *,
+    spacing: float,
+    device: str = 'cpu',
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the brain in the image of a head.
 
@@ -46,14 +51,15 @@ def extract_brain(
     ----------
     network : maps volumes (N, 1, S, S, S), S its ``size``, to logits of the same shape.
     image : of a head, or of a part of it; any orientation, voxel size and intensity scale.
+    tumor : mask on the same grid of what is known to be brain, however little it looks like it.
     spacing : voxel edge the network was trained at, mm.
     device : torch device.
 
     Returns
     -------
     probability : float32 array on the grid of the image, in [0, 1].
-    mask : boolean array; where the probability is :data:`THRESHOLD` or more, the largest connected
-        part, without holes.
+    mask : boolean array; where the probability is :data:`THRESHOLD` or more, and the tumour; of
+        both the largest connected part, without holes.
     """
     grid = to_network_grid(image, spacing=spacing)
     values = scale_intensity(grid.get_fdata(dtype=np.float32))
@@ -69,7 +75,10 @@ def extract_brain(
             centre = _middle(brain)
     native = resample(nb.Nifti1Image(probability, grid.affine), image, order=1)
     probability = np.clip(native.get_fdata(dtype=np.float32), 0, 1)
-    return probability, ndimage.binary_fill_holes(largest_part(probability >= THRESHOLD))
+    found = probability >= THRESHOLD
+    if tumor is not None:
+        found |= np.asanyarray(tumor.dataobj) > 0
+    return probability, ndimage.binary_fill_holes(largest_part(found))
 
 
 def require_brain(mask: np.ndarray, image: nb.Nifti1Image) -> None:

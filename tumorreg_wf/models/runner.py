@@ -25,6 +25,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog='python -m tumorreg_wf.models.runner')
     commands = parser.add_subparsers(dest='command', required=True)
     strip = commands.add_parser('strip', help='find the brain in a whole head')
+    strip.add_argument('--tumor')
     strip.add_argument('--out-mask', required=True)
     segment = commands.add_parser('segment', help='find the tumour')
     segment.add_argument('--flair')
@@ -73,7 +74,8 @@ def _run(opts: argparse.Namespace) -> None:
     t1w = load_image(opts.t1w)
     how = {'spacing': weights.spacing, 'device': opts.device}
     if opts.command == 'strip':
-        _, mask = extraction.extract_brain(network, t1w, **how)
+        tumor = None if opts.tumor is None else load_on_grid(opts.tumor, t1w)
+        _, mask = extraction.extract_brain(network, t1w, tumor, **how)
         extraction.require_brain(mask, t1w)
         save_like(mask, t1w, opts.out_mask)
         return

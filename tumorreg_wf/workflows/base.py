@@ -11,7 +11,6 @@ from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import Anatomy
-from tumorreg_wf.interfaces.images import ConformMask
 from tumorreg_wf.interfaces.quality import MeasureQuality
 from tumorreg_wf.provenance import fingerprint
 from tumorreg_wf.settings import Settings
@@ -95,6 +94,7 @@ def init_anatomy_wf(
     conform_wf = init_conform_wf(
         has_flair=has_flair,
         has_brain_mask=anatomy.brain_mask is not None,
+        has_tumor_mask=given is not None,
         skull_strip='force' if anatomy.skull_strip else settings.skull_strip,
         weights=weights['brain'],
         device=settings.device,
@@ -143,11 +143,8 @@ def init_anatomy_wf(
     notes = pe.Node(niu.Merge(2), name='notes', run_without_submitting=True)
     if given is not None:
         workflow.__desc__ += 'The tumour mask was given by the authors. '
-        tumor_mask = pe.Node(ConformMask(in_file=str(given)), name='tumor_mask', mem_gb=0.5)
-        workflow.connect([
-            (conform_wf, tumor_mask, [('outputnode.t1w', 'reference')]),
-            (tumor_mask, tumor, [('out_mask', 'mask')]),
-        ])  # fmt: skip
+        conform_wf.inputs.inputnode.tumor_mask = str(given)
+        workflow.connect([(conform_wf, tumor, [('outputnode.tumor_mask', 'mask')])])
     else:
         intensity_wf = init_intensity_wf(has_flair=has_flair)
         segmentation_wf = init_segmentation_wf(
@@ -224,6 +221,7 @@ def init_anatomy_wf(
         flair=str(anatomy.flair) if has_flair else None,
         user_mask=None if given is None else str(given),
         brain_mask=None if anatomy.brain_mask is None else str(anatomy.brain_mask),
+        skull_strip=anatomy.skull_strip,
         skull_stripped=not anatomy.whole_head,
     )
     reportlets_wf = init_reportlets_wf(

@@ -16,18 +16,21 @@ def init_conform_wf(
     *,
     has_flair: bool = True,
     has_brain_mask: bool = False,
+    has_tumor_mask: bool = False,
     skull_strip: str = 'auto',
     weights: Weights | None = None,
     device: str = 'cpu',
     omp_nthreads: int = 1,
     name: str = 'conform_wf',
 ) -> Workflow:
-    """Check the images of one session and find the brain.
+    """Check the images and masks of one session and find the brain.
 
     Parameters
     ----------
     has_flair : whether there is a FLAIR.
     has_brain_mask : whether a brain mask is given; it counts, whatever the T1w shows.
+    has_tumor_mask : whether a tumour mask is given; where the network finds the brain, the tumour
+        is part of it.
     skull_strip : ``'auto'`` refuses a whole head, ``'skip'`` takes the T1w as stripped,
         ``'force'`` finds the brain with a network.
     weights : of that network, from :func:`tumorreg_wf.weights.find_weights`; None for the
@@ -42,23 +45,22 @@ def init_conform_wf(
         NIfTI files; any orientation, voxel size and number type.
     brain_mask
         Only where ``has_brain_mask``; any grid.
+    tumor_mask
+        Only where ``has_tumor_mask``; any grid.
 
     Outputs
     -------
     t1w, flair
         float32, finite, 3-D, each on its own grid, axes as near to R, A, S as that allows.
-    brain_mask
+    brain_mask, tumor_mask
         On the grid of this T1w.
     notes
         Oddities of the images, for the reader of the report.
     """
     workflow = Workflow(name=name)
-    inputnode = pe.Node(
-        niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask']), name='inputnode'
-    )
-    outputnode = pe.Node(
-        niu.IdentityInterface(fields=['t1w', 'flair', 'brain_mask', 'notes']), name='outputnode'
-    )
+    fields = ['t1w', 'flair', 'brain_mask', 'tumor_mask']
+    inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
+    outputnode = pe.Node(niu.IdentityInterface(fields=[*fields, 'notes']), name='outputnode')
     merge_notes = pe.Node(niu.Merge(2), name='merge_notes', run_without_submitting=True)
     conform_t1w = pe.Node(Conform(), name='conform_t1w', mem_gb=0.5)
     workflow.connect([
@@ -77,6 +79,14 @@ def init_conform_wf(
             (conform_flair, merge_notes, [('notes', 'in2')]),
         ])  # fmt: skip
 
+    if has_tumor_mask:
+        tumor_mask = pe.Node(ConformMask(), name='tumor_mask', mem_gb=0.5)
+        workflow.connect([
+            (inputnode, tumor_mask, [('tumor_mask', 'in_file')]),
+            (conform_t1w, tumor_mask, [('out_file', 'reference')]),
+            (tumor_mask, outputnode, [('out_mask', 'tumor_mask')]),
+        ])  # fmt: skip
+
     if has_brain_mask:
         brain_mask = pe.Node(ConformMask(), name='brain_mask', mem_gb=0.5)
         workflow.connect([
@@ -93,6 +103,9 @@ def init_conform_wf(
             ExtractBrain, weights, device=device, omp_nthreads=omp_nthreads, name='brain_mask'
         )
         workflow.connect([(conform_t1w, brain_mask, [('out_file', 'in_file')])])
+        if has_tumor_mask:
+            workflow.__desc__ += 'The tumour was counted in as it was given. '
+            workflow.connect([(tumor_mask, brain_mask, [('out_mask', 'in_tumor')])])
     else:
         brain_mask = pe.Node(
             StrippedBrainMask(skull_strip=skull_strip), name='brain_mask', mem_gb=0.5

@@ -95,6 +95,7 @@ def init_derivatives_wf(
     flair: str | None = None,
     user_mask: str | None = None,
     brain_mask: str | None = None,
+    skull_strip: bool = False,
     skull_stripped: bool = True,
     name: str = 'derivatives_wf',
 ) -> Workflow:
@@ -110,6 +111,7 @@ def init_derivatives_wf(
     flair : the FLAIR in the dataset, where there is one.
     user_mask : file of the tumour mask where the user gave one; then there is no probability.
     brain_mask : file of the brain mask where the user gave one.
+    skull_strip : whether a network found the brain.
     skull_stripped : whether the T1w shows a brain alone.
     name : name of the workflow.
 
@@ -136,8 +138,10 @@ def init_derivatives_wf(
     lesion = {'Sources': masked, 'Type': 'Lesion', 'Manual': user_mask is not None}
     tumor = {'label': 'tumor', 'meta_dict': lesion}
     plain = {'Sources': raw, 'SkullStripped': skull_stripped}
+    # where a network found the brain, a given tumour is part of it
+    found = masked if skull_strip and user_mask else raw
     brain = {
-        'Sources': [_bids_uri(brain_mask, bids_dir)] if brain_mask else raw,
+        'Sources': [_bids_uri(brain_mask, bids_dir)] if brain_mask else found,
         'Type': 'Brain',
         'Manual': brain_mask is not None,
     }
