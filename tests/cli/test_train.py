@@ -232,6 +232,21 @@ def test_defaults(task, patients, tmp_path, monkeypatch):
     )
 
 
+def test_the_last_layers_of_the_recovery(patients, tmp_path, monkeypatch):
+    monkeypatch.setattr('tumorreg_wf.training.tasks.CUBE', 32)
+    argv = ['inpainting', str(patients), '--device', 'cpu', '--spacing', '3']
+    argv += '--width 2 --batch 2 --steps 2'.split()
+    unet, both = tmp_path / 'unet', tmp_path / 'both'
+    assert main([*argv, '--out', str(unet)]) == 0
+    argv += ['--architecture', 'RefinedPConvUNet3D', '--start-from', str(unet)]
+    assert main([*argv, '--out', str(both)]) == 0
+    weights = find_weights('inpainting', both)
+    assert (weights.architecture, weights.spacing) == ('RefinedPConvUNet3D', 3.0)
+    first, second = load_file(unet / 'inpainting.safetensors'), load_file(weights.path)
+    assert all((value == second[f'unet.{name}']).all() for name, value in first.items())
+    assert second['last.weight'].any()
+
+
 def test_inpainting(trained, patients, healthy, shapes, tmp_path):
     argv = arguments(
         'inpainting', patients, tmp_path, '--healthy', healthy, '--shapes', shapes,

@@ -9,7 +9,7 @@ from torch import nn
 from tumorreg_wf.images import dilate_mask, voxel_spacing
 from tumorreg_wf.intensity import normalize, reference_quantiles
 from tumorreg_wf.models.inpainting import inpaint
-from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
+from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D, RefinedPConvUNet3D
 
 ORIENTATIONS = ['RAS', 'LAS', 'LPS', 'PIR']
 
@@ -22,7 +22,13 @@ def like(data, image):
     return nb.Nifti1Image(data.astype(np.float32), image.affine)
 
 
-@pytest.fixture(params=[(PConvNet, {'dilations': (1, 2, 4, 8)}), (PConvUNet3D, {'levels': 3})])
+@pytest.fixture(
+    params=[
+        (PConvNet, {'dilations': (1, 2, 4, 8)}),
+        (PConvUNet3D, {'levels': 3}),
+        (RefinedPConvUNet3D, {}),
+    ]
+)
 def pconv(request):
     torch.manual_seed(0)
     network, config = request.param

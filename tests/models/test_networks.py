@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tumorreg_wf.models.networks import ARCHITECTURES, load_network, save_network
-from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
+from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D, RefinedPConvUNet3D
 from tumorreg_wf.models.unet import UNet
 from tumorreg_wf.models.unet3d import BrainUNet, MirrorUNet
 from tumorreg_wf.weights import read_weights
@@ -17,6 +17,7 @@ from tumorreg_wf.weights import read_weights
         (MirrorUNet, {'width': 2}),
         (PConvNet, {'width': 2, 'dilations': [1, 2]}),
         (PConvUNet3D, {'width': 2, 'levels': 2}),
+        (RefinedPConvUNet3D, {'width': 2}),
     ],
 )
 def test_round_trip(tmp_path, network, config):

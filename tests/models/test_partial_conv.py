@@ -10,6 +10,7 @@ from tumorreg_wf.models.partial_conv import (
     PartialConv3d,
     PConvNet,
     PConvUNet3D,
+    RefinedPConvUNet3D,
 )
 
 
@@ -279,3 +280,59 @@ class TestVolumes:
     def test_every_parameter_learns(self, network, holed):
         network.train()(*holed).square().sum().backward()
         assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+class TestRefined:
+    @pytest.fixture
+    def network(self):
+        torch.manual_seed(0)
+        return RefinedPConvUNet3D(width=4).eval()
+
+    @pytest.fixture
+    def holed(self):
+        """Volumes with a small hole in the middle, and with one that reaches two faces."""
+        image = torch.randn(2, 2, 64, 64, 64, generator=torch.Generator().manual_seed(1))
+        mask = torch.ones_like(image)
+        mask[0, 0, 29:35, 27:33, 30:36] = 0
+        mask[1, 0, :12, 20:30, 50:] = 0
+        mask[:, 1] = mask[:, 0].flip(1)
+        return image, mask
+
+    @torch.no_grad()
+    def test_before_it_learns_it_is_the_u_net(self, network, holed):
+        torch.testing.assert_close(network(*holed), network.unet(*holed), rtol=0, atol=0)
+
+    @torch.no_grad()
+    def test_in_the_hole_as_if_all_were_sharpened(self, network, holed, monkeypatch):
+        """To look no farther around it than the layers reach changes nothing there."""
+        nn.init.normal_(network.last.weight, std=0.1)
+        found = network(*holed)
+        monkeypatch.setattr(
+            'tumorreg_wf.models.partial_conv.bounding_box',
+            lambda mask, margin: tuple(slice(0, length) for length in mask.shape),
+        )
+        hole = holed[1][:, :1] == 0
+        whole, coarse = network(*holed), network.unet(*holed)
+        torch.testing.assert_close(found[hole], whole[hole], rtol=0, atol=1e-5)
+        assert (whole[hole] - coarse[hole]).abs().mean() > 1e-3
+        far = found[0, 0, :8] - coarse[0, 0, :8]
+        assert not far.any()
+
+    @torch.no_grad()
+    def test_values_in_the_hole_do_not_matter(self, network, holed):
+        nn.init.normal_(network.last.weight, std=0.1)
+        image, mask = holed
+        wild = torch.where(mask > 0, image, 1e3 * torch.randn_like(image))
+        expected = network(image, mask)
+        torch.testing.assert_close(network(wild, mask), expected, rtol=0, atol=0)
+
+    def test_the_last_layers_alone_learn(self, network, holed):
+        nn.init.normal_(network.last.weight, std=0.1)
+        before = {name: values.clone() for name, values in network.unet.state_dict().items()}
+        network.train()(*holed).square().sum().backward()
+        learning = {name for name, p in network.named_parameters() if p.grad is not None}
+        assert learning == {
+            name for name, _ in network.named_parameters() if not name.startswith('unet.')
+        }
+        for name, values in network.unet.state_dict().items():
+            torch.testing.assert_close(values, before[name], rtol=0, atol=0)

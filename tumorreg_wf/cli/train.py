@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 #: larger its voxels are.
 FIRST_STAGES = {
     'TwoStageBrainUNet': ('coarse', 'BrainUNet', 2),
+    'RefinedPConvUNet3D': ('unet', 'PConvUNet3D', 1),
     'RefinedTissueUNet': ('unet', 'TissueUNet', 1),
 }
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.files import write_aside
-from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D
+from tumorreg_wf.models.partial_conv import PConvNet, PConvUNet3D, RefinedPConvUNet3D
 from tumorreg_wf.models.unet import SlabUNet, UNet, UNetEnsemble
 from tumorreg_wf.models.unet3d import (
     BrainUNet,
@@ -32,6 +32,7 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
         UNetEnsemble,
         PConvNet,
         PConvUNet3D,
+        RefinedPConvUNet3D,
         BrainUNet,
         TwoStageBrainUNet,
         TissueUNet,

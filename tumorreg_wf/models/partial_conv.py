@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tumorreg_wf.images import bounding_box
 from tumorreg_wf.models.folding import fold, unfold
 
 
@@ -214,6 +215,65 @@ class PConvUNet3D(nn.Module):
             x, mask = F.interpolate(x, scale_factor=2), F.interpolate(mask, scale_factor=2)
             x, mask = _join(block, (x, mask), skips.pop())
         return unfold(_join(self.head, (x, mask), skips.pop())[0])
+
+
+class RefinedPConvUNet3D(nn.Module):
+    """A U-Net of partial convolutions, and a few layers at full resolution that sharpen it.
+
+    The U-Net works in blocks of 2x2x2 voxels. The last layers see single ones: what is known
+    around the hole and in the mirror image, and what the U-Net filled in, to which they add. They
+    alone are trained: the first is a trained :class:`PConvUNet3D`.
+
+    Parameters
+    ----------
+    width : feature maps of the first level of the U-Net.
+    """
+
+    dimensions = 3
+
+    #: Feature maps of the last layers.
+    channels = 16
+
+    #: Spread of the windows of those between the first and the last of them.
+    dilations = (1, 1, 2, 4, 1)
+
+    def __init__(self, width: int = 24) -> None:
+        super().__init__()
+        self.unet = PConvUNet3D(width)
+        self.unet.requires_grad_(False)
+        self.first = nn.Conv3d(6, self.channels, 3, padding=1)
+        self.middle = nn.ModuleList(
+            nn.Conv3d(self.channels, self.channels, 3, padding=spread, dilation=spread)
+            for spread in self.dilations
+        )
+        self.last = nn.Conv3d(self.channels, 1, 3, padding=1)
+        for values in self.last.parameters():
+            nn.init.zeros_(values)
+
+    def train(self, mode: bool = True) -> RefinedPConvUNet3D:
+        """Train or not; the U-Net's normalisation stays what it was."""
+        super().train(mode)
+        self.unet.eval()
+        return self
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Recover volumes, as :meth:`PConvUNet3D.forward` does; sharpened in the holes alone."""
+        coarse = self.unet(x, mask)
+        reach = 2 + sum(self.dilations)
+        results = []
+        for seen, known, before in zip(x, mask, coarse, strict=True):
+            box = bounding_box(known[0].cpu().numpy() == 0, margin=reach)
+            seen, known, filled = (
+                part[(slice(None), *box)][None] for part in (seen, known, before)
+            )
+            whole = torch.where(known[:, :1] > 0, seen[:, :1], filled)
+            y = F.leaky_relu(self.first(torch.cat([seen * known, known, filled, whole], 1)), 0.1)
+            for layer in self.middle:
+                y = y + F.leaky_relu(layer(y), 0.1)
+            sides = zip(box[::-1], before.shape[:0:-1], strict=True)
+            beyond = [edge for side, end in sides for edge in (side.start, end - side.stop)]
+            results.append(before + F.pad(self.last(y)[0], beyond))
+        return torch.stack(results)
 
 
 class _Layer3d(nn.Module):

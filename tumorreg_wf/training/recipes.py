@@ -54,6 +54,7 @@ RECIPES = {
     ),
     'inpainting': (
         Recipe('PConvUNet3D', width=24, batch=2, learning_rate=2e-3, steps=10_000),
+        Recipe('RefinedPConvUNet3D', width=24, batch=2, learning_rate=1e-3, steps=2_000),
         Recipe('PConvNet', width=32, batch=6, learning_rate=1e-3, steps=10_000),
     ),
     'brain': (
