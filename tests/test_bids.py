@@ -9,6 +9,7 @@ from tumorreg_wf.bids import (
     Anatomy,
     check_dataset,
     check_filters,
+    check_folders,
     check_names,
     collect_anatomies,
     find_cases,
@@ -367,6 +368,51 @@ class TestOddDatasets:
         ):
             check_names(collect(root))
 
+    @pytest.mark.parametrize('kind', ['FLAIR', 'label-tumor_mask', 'desc-brain_mask'])
+    def test_two_files_of_one_name_beside_the_t1w(self, tree, kind):
+        """Which of them would be taken, nobody could say."""
+        root = tree('sub-01_T1w', f'sub-01_{kind}')
+        (root / f'sub-01/anat/sub-01_{kind}.nii').touch()
+        with pytest.raises(TumorregError, match=r'lies beside it\. Remove one'):
+            check_names(collect(root))
+
+    def test_copies_that_were_put_aside(self, tree):
+        """Folders within anat are no part of BIDS."""
+        root = tree('sub-01_T1w', 'sub-01_FLAIR', 'sub-01_label-tumor_mask')
+        tree('sub-01_ses-a_T1w', 'sub-01_ses-a_FLAIR')
+        for anat in (root / 'sub-01/anat', root / 'sub-01/ses-a/anat'):
+            aside = anat / 'backup'
+            aside.mkdir()
+            for path in anat.glob('*.nii.gz'):
+                (aside / path.name).touch()
+        found = collect(root)
+        assert len(found) == 2
+        check_names(found)
+        for anatomy in found:
+            for path in (anatomy.t1w, anatomy.flair, *anatomy.masks):
+                assert path.parent.name == 'anat'
+
+    @pytest.mark.parametrize(
+        'above', ['run-3', 'sub-study', 'ses-02', 'desc-x', 'space-MNI', 'ce-gad', 'dwi', 'x(y']
+    )
+    def test_folders_above_are_named_as_entities_are(self, tree, above):
+        """Each run has its own images, and masks; they are in a folder of such a name, too."""
+        runs = [f'sub-01_run-{run}_{kind}' for run in (1, 2) for kind in ('T1w', 'FLAIR')]
+        (tree(root='.') / above).mkdir()
+        root = tree(*runs, 'sub-01_run-1_label-tumor_mask', root=f'{above}/bids')
+        masks = tree('sub-01_run-2_label-tumor_mask', root=f'{above}/masks')
+        for database in (None, root.parent / 'database'):
+            layout = open_layout(root, ['01'], database)
+            found = collect_anatomies(layout, ['01'], derivatives=[open_layout(masks, ['01'])])[
+                '01'
+            ]
+            check_names(found)
+            named = [
+                [path.name.split('_')[1] for path in (one.t1w, one.flair, one.tumor_mask)]
+                for one in found
+            ]
+            assert named == [['run-1'] * 3, ['run-2'] * 3]
+
     @pytest.mark.parametrize(
         ('place', 'name', 'said'),
         [
@@ -408,6 +454,34 @@ class TestOddDatasets:
         )  # fmt: skip
         (found,) = collect(root)
         assert found.t1w.name == 'sub-01_T1w.nii.gz' and found.flair is None
+
+
+class TestFolders:
+    def test_links_that_lead_nowhere(self, tree):
+        root = tree('sub-01_T1w', 'sub-02_ses-a_T1w')
+        (root / 'sub-03').symlink_to('/nowhere')
+        (root / 'sub-02' / 'ses-b').symlink_to('/nowhere')
+        (root / 'sub-04').write_text('a file')
+        assert find_participants(root, []) == ['01', '02', '03']
+        assert find_participants(root, ['03']) == ['03']
+        check_folders(root, '01')
+        check_folders(root, '02', ['a'])
+        for label, sessions in (('02', []), ('02', ['b']), ('03', [])):
+            with pytest.raises(TumorregError, match='this link leads nowhere'):
+                check_folders(root, label, sessions)
+
+    @pytest.mark.parametrize('closed', ['sub-01', 'sub-01/ses-a', 'sub-01/ses-a/anat'])
+    def test_one_that_may_not_be_read(self, tree, closed, monkeypatch):
+        """Who may do all is asked as if he might not."""
+        root = tree('sub-01_ses-a_T1w', 'sub-02_T1w')
+        monkeypatch.setattr('os.access', lambda path, mode: path != root / closed)
+        check_folders(root, '02')
+        with pytest.raises(TumorregError, match=f'{closed}: no permission'):
+            check_folders(root, '01')
+
+    def test_no_dataset(self, tmp_path):
+        with pytest.raises(TumorregError, match='no such folder'):
+            find_participants(tmp_path / 'nope', [])
 
 
 class TestLinks:

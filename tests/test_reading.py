@@ -10,7 +10,7 @@ import pytest
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import load_image, save_like, voxel_spacing
-from tumorreg_wf.reading import image_notes, read_image, straighten
+from tumorreg_wf.reading import check_compressed, image_notes, read_image, straighten
 
 TURN = nb.eulerangles.euler2mat(0.1, 0.2, 0.3)
 SHEARED = nb.affines.from_matvec(TURN @ [[1, 0.1, 0], [0, 1, 0.05], [0, 0, 3]], [-9, 5, -20])
@@ -31,7 +31,14 @@ def write(tmp_path, data):
         affine = np.eye(4) if affine is None else affine
         image = nb.Nifti1Image(values, affine, dtype=values.dtype)
         content = bytearray(image.to_bytes())
-        at = {'dim': (40, '8h'), 'slope': (112, '2f'), 'codes': (252, '2h'), 'srow': (280, '12f')}
+        at = {
+            'dim': (40, '8h'),
+            'pixdim': (76, '8f'),
+            'quatern': (256, '3f'),
+            'slope': (112, '2f'),
+            'codes': (252, '2h'),
+            'srow': (280, '12f'),
+        }
         for field, numbers in fields.items():
             offset, kind = at[field]
             struct.pack_into(f'<{kind}', content, offset, *np.ravel(numbers))
@@ -86,7 +93,42 @@ class TestScaling:
         assert image_notes(*read_image(write(affine=np.diag([-1, 1.2, 3, 1])))) == []
 
 
+class TestDamage:
+    """What a reader of voxels alone does not see."""
+
+    def test_a_checksum_that_is_wrong(self, write, data):
+        path = write(name='a.nii.gz')
+        check_compressed(path)
+        content = path.read_bytes()
+        for damaged in (content[:-8] + bytes(4) + content[-4:], content[:-8]):
+            path.write_bytes(damaged)
+            np.testing.assert_array_equal(load_image(path).get_fdata(), data)
+            with pytest.raises(TumorregError, match=r'a\.nii\.gz: this file is damaged'):
+                check_compressed(path)
+
+    def test_what_lies_behind_is_not_read_for_ever(self, write, monkeypatch):
+        path = write(name='a.nii.gz')
+        monkeypatch.setattr('tumorreg_wf.reading.MOST_BEHIND', 1)
+        path.write_bytes(path.read_bytes() + gzip.compress(bytes(2**22)) + b'garbage')
+        check_compressed(path)
+
+    def test_files_that_are_not_compressed(self, write):
+        check_compressed(write())
+
+
 class TestPlacement:
+    @pytest.mark.parametrize('pixdim', [(1, 3, 3, 0, 1, 1, 1, 1), (1, 0, 0, 0, 1, 1, 1, 1)])
+    @pytest.mark.parametrize('codes', [(1, 0), (0, 0)])
+    def test_axes_without_length(self, write, pixdim, codes):
+        """nibabel would make them 1 mm long, which no volume that follows would show."""
+        with pytest.raises(TumorregError, match='header says voxels of .* 0 mm'):
+            load_image(write(pixdim=pixdim, codes=codes))
+        load_image(write(pixdim=pixdim, codes=(1, 1)))  # there is an sform
+
+    def test_a_quaternion_that_is_none(self, write):
+        image, values = read_image(write(quatern=(0.9, 0.9, 0.9)))
+        assert image_notes(image, values) == []
+
     def test_shear_is_taken_out_about_the_centre(self, write, data):
         path = write(affine=SHEARED)
         image = load_image(path)

@@ -40,11 +40,13 @@ NOT_INDEXED = (
     re.compile(r'^/sub-.*/(beh|dwi|eeg|fmap|func|ieeg|meg|micr|motion|mrs|nirs|perf|pet)(/|$)'),
     re.compile(r'^/sub-.*/(figures|log)(/|$)'),
     re.compile(r'^/sub-.*/[^/.]+\.(?!nii(\.gz)?$)[^/]*$'),
-    # files of BIDS lie in sub-X/ses-Y/anat at most; links may lead round in circles
+    # files of BIDS lie in sub-X/ses-Y/anat at most: below are copies that somebody put aside, and
+    # links may lead round in circles
+    re.compile(r'^/?sub-[^/]+/(ses-[^/]+/)?(?!ses-)[^/]+/[^/]+/'),
     re.compile(r'^/?([^/]+/){4}'),
 )
 
-#: What pybids knows of entities.
+#: What pybids knows of entities, by the names of its own files.
 CONFIGS = ['bids', 'derivatives']
 
 #: The file pybids makes in the folder of a database.
@@ -126,9 +128,11 @@ def find_participants(bids_dir: Path, wanted: Sequence[str]) -> list[str]:
             'asked for, and names of folders.'
         )
     # to list a hundred thousand folders takes long: only where all are asked for
-    missing = [label for label in labels if not (bids_dir / f'sub-{label}').is_dir()]
+    missing = [label for label in labels if not _is_folder(bids_dir / f'sub-{label}')]
     if labels and not missing:
         return list(dict.fromkeys(labels))
+    if not bids_dir.is_dir():
+        raise TumorregError(f'{bids_dir}: no such folder.')
     present = [label for label in _list_labels(bids_dir) if LABEL.fullmatch(label)]
     if not present:
         raise TumorregError(f'{bids_dir}: no participants (sub-*) in this dataset.')
@@ -146,7 +150,43 @@ def find_misnamed(bids_dir: Path) -> list[str]:
 
 
 def _list_labels(bids_dir: Path) -> list[str]:
-    return sorted(path.name[len('sub-') :] for path in bids_dir.glob('sub-*') if path.is_dir())
+    return sorted(path.name[len('sub-') :] for path in bids_dir.glob('sub-*') if _is_folder(path))
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether there is a folder, or a link that leads nowhere and should lead to one."""
+    return path.is_dir() or (path.is_symlink() and not path.exists())
+
+
+def check_folders(bids_dir: Path, participant: str, sessions: Sequence[str] = ()) -> None:
+    """Refuse a participant whose folders cannot be looked into.
+
+    Raises
+    ------
+    TumorregError
+        If one may not be read, or is a link that leads nowhere; of sessions those asked for count.
+    """
+    top = bids_dir / f'sub-{participant}'
+    for folder in (
+        top,
+        *sorted(top.glob('*/')),
+        *sorted(top.glob('ses-*')),
+        *sorted(top.glob('ses-*/*/')),
+    ):
+        session = folder.relative_to(top).parts[:1]
+        if (
+            sessions
+            and session
+            and session[0].startswith('ses-')
+            and session[0][4:] not in sessions
+        ):
+            continue
+        if folder.is_symlink() and not folder.exists():
+            raise TumorregError(
+                f'{folder}: this link leads nowhere. Mend it, or fetch what it leads to.'
+            )
+        if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+            raise TumorregError(f'{folder}: no permission to look into this folder.')
 
 
 def find_cases(
@@ -271,7 +311,7 @@ def _index(root: Path, ignore: list[re.Pattern], database_dir: Path | None = Non
             root,
             validate=False,
             is_derivative=False,
-            config=CONFIGS,
+            config=_configs(root),
             database_path=database_dir,
             indexer=BIDSLayoutIndexer(
                 validate=False, index_metadata=False, ignore=[*NOT_INDEXED, *ignore]
@@ -279,6 +319,22 @@ def _index(root: Path, ignore: list[re.Pattern], database_dir: Path | None = Non
         )
     except Exception as error:  # of pybids, of SQL, of the file system
         raise TumorregError(f'{root}: this dataset cannot be read by pybids ({error}).') from None
+
+
+def _configs(root: Path) -> list[dict]:
+    """What pybids knows of entities, looked for in names below a dataset's root alone.
+
+    Folders above it, as /data/run-3/bids, may have names like those of entities.
+    """
+    from bids.config import get_option
+
+    paths = get_option('config_paths')
+    configs = [json.loads(Path(paths[name]).read_text(encoding='utf-8')) for name in CONFIGS]
+    above = rf'^{re.escape(str(root))}(?=/).*?'
+    for entity in (entity for config in configs for entity in config['entities']):
+        if 'pattern' in entity:
+            entity['pattern'] = above + entity['pattern']
+    return configs
 
 
 def collect_anatomies(
@@ -446,6 +502,8 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
         for path in (t1w, anatomy.flair, *anatomy.masks):
             if path is not None:
                 _check_place(path, anatomy)
+                if path != t1w and (twin := _twin(path)).exists():
+                    raise TumorregError(f'{path}: {twin.name} lies beside it. Remove one of them.')
                 if '_hemi-' in path.name:
                     raise TumorregError(
                         f'{path}: of one hemisphere, by its name. Join both into one image.'
@@ -454,6 +512,12 @@ def check_names(anatomies: Iterable[Anatomy]) -> None:
             raise TumorregError(
                 f'{t1w}: it lies in ses-{anatomy.session}, and its name must say so. Rename it.'
             )
+
+
+def _twin(path: Path) -> Path:
+    """The file of the same name that is compressed if this one is not, and the other way round."""
+    name = path.name
+    return path.with_name(name[: -len('.gz')] if name.endswith('.gz') else f'{name}.gz')
 
 
 def _check_place(path: Path, anatomy: Anatomy) -> None:

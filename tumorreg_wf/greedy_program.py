@@ -20,6 +20,9 @@ import numpy as np
 #: Turns the world axes of NIfTI, R A S, into those of ITK, L P S, and back.
 FLIP = np.diag([-1.0, -1, 1, 1])
 
+#: Voxels along an axis that greedy needs at least, at each level.
+THINNEST = 4
+
 
 def get_parser() -> argparse.ArgumentParser:
     """Build the program's parser."""
@@ -59,11 +62,13 @@ def main(argv: list[str] | None = None) -> int:
             mask = f'{folder}/mask.nii.gz'
             _link(opts.fixed_mask, mask)
             common += ['-gm', mask]
+        shape = nb.Nifti1Image.from_filename(opts.fixed).shape
         matrix, warp, inverse = (
             f'{folder}/{name}' for name in ('affine.mat', 'warp.nii', 'back.nii')
         )
         if 'affine' in opts.settings:
-            _greedy([*common, *images, '-a', opts.settings['affine'], '-o', matrix])
+            options = fit_levels(opts.settings['affine'], shape)
+            _greedy([*common, *images, '-a', options, '-o', matrix])
         else:
             np.savetxt(matrix, read_affine(opts.initial))
         affine = np.loadtxt(matrix)
@@ -75,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
             images = _link_pairs(opts.fixed_maps, opts.moving_maps, f'{folder}/map')
         if deformation is not None:
             files_out = ['-o', warp, '-oinv', inverse]
-            _greedy([*common, *images, deformation, '-it', matrix, *files_out])
+            options = fit_levels(deformation, shape)
+            _greedy([*common, *images, options, '-it', matrix, *files_out])
             forth.insert(0, nb.Nifti1Image.from_filename(warp))
             back.append(nb.Nifti1Image.from_filename(inverse))
         numbers = (step if isinstance(step, np.ndarray) else step.get_fdata() for step in forth)
@@ -84,6 +90,30 @@ def main(argv: list[str] | None = None) -> int:
         write_composite(forth, opts.out)
         write_composite(back, opts.out_inverse)
     return 0
+
+
+def fit_levels(options: str, shape: tuple[int, ...]) -> str:
+    """Leave out levels at which an image would be thinner than greedy can smooth.
+
+    Parameters
+    ----------
+    options : of a stage; the steps of each level follow ``-n``, the coarsest first.
+    shape : voxels of the image.
+
+    Returns
+    -------
+    options : with fewer levels; the coarsest that is left has the steps of those left out if they
+        are more.
+    """
+    words = options.split()
+    if '-n' not in words:
+        return options
+    place = words.index('-n') + 1
+    steps = [int(number) for number in words[place].split('x')]
+    while len(steps) > 1 and -(-min(shape) // 2 ** (len(steps) - 1)) < THINNEST:
+        steps[:2] = [max(steps[:2])]
+    words[place] = 'x'.join(map(str, steps))
+    return ' '.join(words)
 
 
 def _link_pairs(fixed: list[str], moving: list[str], stem: str) -> list[str]:

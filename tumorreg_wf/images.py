@@ -190,6 +190,16 @@ def fit_mask(mask: nb.Nifti1Image, target: nb.Nifti1Image) -> np.ndarray:
     return inside
 
 
+def share_beyond(mask: nb.Nifti1Image, target: nb.Nifti1Image) -> float:
+    """Part of a mask (0 to 1) that lies outside of the field of view of an image."""
+    where = np.argwhere(np.asanyarray(mask.dataobj) >= 0.5)
+    if not len(where):
+        return 0.0
+    voxels = nb.affines.apply_affine(np.linalg.inv(target.affine) @ mask.affine, where)
+    within = np.all((voxels > -1) & (voxels < target.shape), axis=1)  # a voxel of grace
+    return float(1 - within.mean())
+
+
 def bring_near(image: nb.Nifti1Image, target: nb.Nifti1Image) -> nb.Nifti1Image:
     """Move an image, centre on centre, to another of the same head if it lies elsewhere.
 

@@ -121,9 +121,8 @@ def require_stripped(data: np.ndarray, spacing: np.ndarray, path: str | Path) ->
     """Raise :class:`TumorregError` if an image shows a whole head."""
     if not is_stripped(data, spacing):
         raise TumorregError(
-            f'{path}: this looks like a whole head. Strip the skull first, or give a brain mask '
-            '(sub-X_desc-brain_mask.nii.gz) with --derivatives; --skull-strip-t1w skip takes the '
-            'image as it is.'
+            f'{path}: this looks like a whole head, and a brain alone is needed here. Strip the '
+            'skull first.'
         )
 
 

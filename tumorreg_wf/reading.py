@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import nibabel as nb
 import numpy as np
@@ -24,6 +26,9 @@ THICK = 3.5
 
 #: Placements by sform and qform further apart than this (mm) are worth a note.
 APART = 1.0
+
+#: What lies behind the voxels of a file is read no further than this, bytes.
+MOST_BEHIND = 2**20
 
 #: What to say of a file that git-annex knows but has not fetched.
 NOT_HERE = 'its content is not here. Fetch it first (datalad get, git annex get).'
@@ -76,6 +81,29 @@ def read_image(path: str | Path) -> tuple[nb.spatialimages.SpatialImage, np.ndar
     return image, data.reshape(data.shape[:3])
 
 
+def check_compressed(path: str | Path) -> None:
+    """Read a compressed image to its end, where its checksum is; to know the voxels takes less.
+
+    Raises
+    ------
+    TumorregError
+        If it is damaged.
+    """
+    path = Path(path)
+    if not path.name.endswith('.nii.gz'):
+        return
+    voxels = cast('Any', nb.load(path)).dataobj
+    left = voxels.offset + voxels.dtype.itemsize * int(np.prod(voxels.shape)) + MOST_BEHIND
+    try:
+        with gzip.open(path) as stream:
+            while left > 0 and (block := stream.read(2**20)):
+                left -= len(block)
+    except (OSError, EOFError, zlib.error) as error:
+        raise TumorregError(
+            f'{path}: this file is damaged ({error}). Copy or convert it again, then rerun.'
+        ) from None
+
+
 def _is_pointer(path: Path) -> bool:
     """Tell whether a file is what git-annex puts in place of content that was not fetched."""
     if not path.is_file():
@@ -106,7 +134,7 @@ def check_header(image: nb.spatialimages.SpatialImage, path: str | Path) -> None
             f'{path}: voxels are {image.get_data_dtype()}, not real numbers. A grey-value image '
             'is needed: the magnitude of a complex one, no colours.'
         )
-    edges = nb.affines.voxel_sizes(image.affine)
+    edges = _edges(image)
     low, high = VOXEL_EDGES
     if not (np.isfinite(image.affine).all() and np.all((edges >= low) & (edges <= high))):
         raise TumorregError(
@@ -118,6 +146,19 @@ def check_header(image: nb.spatialimages.SpatialImage, path: str | Path) -> None
             f'{path}: two axes of its sform point nearly the same way. Mend the header, or '
             'convert it again.'
         )
+
+
+def _edges(image: nb.spatialimages.SpatialImage) -> np.ndarray:
+    """Edges of the voxels (mm), as the header says: nibabel makes 1 of a 0 in pixdim."""
+    edges = nb.affines.voxel_sizes(image.affine)
+    file = image.file_map['image'] if image.file_map else None
+    if not isinstance(image.header, nb.Nifti1Header) or file is None or file.filename is None:
+        return edges
+    if int(image.header['sform_code']) > 0:
+        return edges
+    with file.get_prepare_fileobj('rb') as stream:
+        stored = type(image.header).from_fileobj(stream, check=False)['pixdim'][1:4]
+    return np.where(stored == 0, 0, edges)
 
 
 def straighten(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -202,7 +243,11 @@ def _forms_apart(image: nb.spatialimages.SpatialImage) -> float:
     header = image.header
     if not isinstance(header, nb.Nifti1Header):
         return 0.0
-    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    sform = header.get_sform(coded=True)[0]
+    try:
+        qform = header.get_qform(coded=True)[0]
+    except ValueError:  # its quaternion is none; where there is an sform, that counts
+        return 0.0
     if sform is None or qform is None:
         return 0.0
     corners = np.argwhere(np.ones((2, 2, 2))) * (np.array(image.shape[:3]) - 1)

@@ -29,6 +29,15 @@ def test_a_file_gets_plain_lines_with_times(tmp_path):
     assert all(re.match(r'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ', line) for line in logged)
 
 
+def test_names_that_are_no_text(tmp_path):
+    """A byte of a file's name that is no UTF-8, on a terminal that knows ASCII alone."""
+    name = b'brain\xff'.decode(errors='surrogateescape')
+    stream = io.TextIOWrapper(io.BytesIO(), encoding='ascii')
+    Console(tmp_path / 'run.log', stream=stream).say(f'{name}, ä')
+    assert stream.buffer.getvalue() == b'[   0:00] brain\\udcff, \\xe4\n'
+    assert 'brain\\udcff, ä' in (tmp_path / 'run.log').read_text(encoding='utf-8')
+
+
 def test_verbose_shows_details():
     stream = io.StringIO()
     Console(verbose=1, stream=stream).detail('a step')

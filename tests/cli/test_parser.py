@@ -27,6 +27,14 @@ def test_no_memory(given, capsys):
     assert '8G' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize('given', ['0', '-1', 'x', str(2**31)])
+def test_no_seed(given, capsys):
+    with pytest.raises(SystemExit) as ended:
+        settings('--random-seed', given)
+    assert ended.value.code == 2
+    assert 'a whole number' in capsys.readouterr().err
+
+
 def test_names():
     found = settings('--nthreads', '3', '--output-spaces', 'anat')
     assert (found.nprocs, found.output_spaces) == (3, ('T1w',))

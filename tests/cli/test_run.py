@@ -296,6 +296,9 @@ def test_wrong_use(bids_phantom, tmp_path):
     )
     inside = ('participant', '-w', link / 'work')
     check_message(tumorreg(bids_phantom, out, *inside), 2, '--work-dir')
+    check_message(
+        tumorreg(bids_phantom, out, 'participant', '-w', tmp_path / 'w[1]'), 2, '"[" will do'
+    )
     theirs = empty_dataset(tmp_path / 'fmriprep')
     check_message(tumorreg(bids_phantom, theirs, *options), 2, 'another program')
     out.mkdir(exist_ok=True)

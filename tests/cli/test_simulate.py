@@ -39,9 +39,11 @@ def sources(tmp_path_factory):
     axes = np.moveaxis(np.indices((70, 70, 70)), 0, -1) - 34.5
     radius = np.sqrt((axes**2).sum(-1))
     labels = np.select([radius < 5, radius < 21, radius < 25, radius < 28], [4, 2, 3, 24], 0)
+    labels[35:] = np.where(labels[35:] == 2, 41, labels[35:])
     labels[radius > 32] = 515
     noise = np.random.default_rng(0).normal(0, 3, radius.shape)
-    grey = np.array([0, 0, 90, 65, 25])[np.where(labels > 4, 4, labels)]
+    white = np.isin(labels, (2, 41))
+    grey = np.where(white, 90, np.array([0, 0, 90, 65, 25])[np.where(labels > 4, 4, labels)])
     t1w = np.where(radius < 28, grey + noise, 0)
     tumor = np.select([radius < 5, radius < 7, radius < 11], [2, 3, 1], 0)
     left = np.diag((-1.0, 1, 1, 1))
@@ -205,6 +207,28 @@ def test_an_anatomy_without_brain_labels(tmp_path, capsys):
     skull.to_filename(tmp_path / 'skull.nii.gz')
     assert simulate.main([str(tmp_path / 'out'), '--anatomies', str(tmp_path)]) == 1
     assert 'FreeSurfer' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('option', 'message'),
+    [('--anatomies', 'are for --shapes'), ('--healthy', 'Strip the skull first')],
+)
+def test_nothing_is_left_of_what_could_not_be_made(sources, tmp_path, capsys, option, message):
+    """Tumours in place of anatomies; a whole head, after a brain that would do."""
+    source = sources / 'shapes'
+    if option == '--healthy':
+        source = shutil.copytree(sources / 'healthy', tmp_path / 'healthy')
+        head = nb.load(sources / 'healthy/sub-01/anat/sub-01_T1w.nii.gz')
+        rng = np.random.default_rng(1)
+        data = head.get_fdata() + rng.uniform(1, 5, head.shape)
+        path = source / 'sub-02/anat/sub-02_T1w.nii.gz'
+        path.parent.mkdir(parents=True)
+        nb.Nifti1Image(data.astype(np.float32), head.affine).to_filename(path)
+    out = tmp_path / 'out'
+    argv = [str(out), '--n-subjects', '2', option, str(source)]
+    assert simulate.main(argv) == 1
+    assert message in capsys.readouterr().err
+    assert not any(out.iterdir())
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path, capsys):

@@ -114,6 +114,19 @@ def test_unless_the_image_has_none_either(tmp_path):
     np.testing.assert_array_equal(np.asanyarray(found.dataobj), np.asanyarray(drawn.dataobj))
 
 
+def test_what_lies_beyond_the_image_is_said(reference, tmp_path):
+    def notes(shift):
+        affine = np.diag([-1.0, -1, 1, 1])
+        affine[0, 3] = shift
+        mask = put(cube(), affine, tmp_path / 'mask.nii')
+        node = ConformMask(in_file=mask, reference=reference)
+        return node.run(cwd=str(tmp_path)).outputs.notes
+
+    assert notes(0) == [] and notes(4) == []
+    (note,) = notes(8)  # three of five layers
+    assert note.startswith('mask.nii: 60% of this mask lie outside')
+
+
 def test_a_sheared_mask_stays_with_its_sheared_image(tmp_path):
     """Made in Python, a mask has the sform of its image and no qform."""
     sheared = nb.affines.from_matvec([[1, 0.15, 0], [0, 1, 0], [0, 0, 2]], [3, 4, 5])

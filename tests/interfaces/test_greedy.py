@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.evaluation.warps import read_warp
-from tumorreg_wf.greedy_program import read_affine, write_composite
+from tumorreg_wf.greedy_program import fit_levels, read_affine, write_composite
 from tumorreg_wf.interfaces.ants import ApplyTransforms
 from tumorreg_wf.interfaces.greedy import GreedyRegistration
 from tumorreg_wf.workflows.engines import registration_settings
@@ -70,6 +70,33 @@ def test_tissues_alone_deform(brains, tmp_path):
 
     with pytest.raises(RuntimeError, match='tissues needs --fixed-maps'):
         GreedyRegistration(**alike).run(cwd=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('slices', 'steps'),
+    [(13, '100x50x10'), (12, '100x10'), (7, '100x10'), (6, '100'), (4, '100')],
+)
+def test_thin_images_have_fewer_levels(slices, steps):
+    options = fit_levels('-m SSD -n 100x50x10 -s 2vox 0.5vox', (90, slices, 80))
+    assert options == f'-m SSD -n {steps} -s 2vox 0.5vox'
+
+
+def test_levels_that_are_not_given():
+    assert fit_levels('-m SSD', (9, 9, 2)) == '-m SSD'
+
+
+@pytest.mark.parametrize('slices', [6, 12])
+@pytest.mark.parametrize('brains', ['RAS'], indirect=True)
+def test_thin_slabs(brains, slices, tmp_path):
+    """greedy would stop: too few voxels to smooth over."""
+    fixed, moving = brains
+    slab = nb.load(fixed)
+    middle = slab.shape[2] // 2 - slices // 2
+    slab.slicer[:, :, middle : middle + slices].to_filename(tmp_path / 'slab.nii.gz')
+    settings = {'affine': '-m NMI -n 40x20x10 -dof 12', 'deformable': '-m SSD -n 20x10x5'}
+    GreedyRegistration(
+        fixed_image=str(tmp_path / 'slab.nii.gz'), moving_image=moving, settings=settings
+    ).run(cwd=str(tmp_path))
 
 
 @pytest.mark.parametrize('brains', ['RAS'], indirect=True)

@@ -88,6 +88,20 @@ def test_table(cohort):
     assert all(meaning['Description'] for meaning in described.values())
 
 
+def test_what_an_apple_leaves_beside_files(cohort, tmp_path):
+    """On a disk of another system each file gets a companion, which is no text."""
+    tables = group.find_tables(cohort)
+    for table in tables:
+        table.with_name(f'._{table.name}').write_bytes(b'\x00\x05\x16\x07\xe8')
+    assert group.find_tables(cohort) == tables
+    anat = tmp_path / 'bids' / 'sub-1' / 'anat'
+    anat.mkdir(parents=True)
+    for name in ('sub-1_T1w.nii.gz', '._sub-1_T1w.nii.gz'):
+        (anat / name).touch()
+    gaps = group.find_gaps(tmp_path / 'bids', cohort, tables, ['1'], [])
+    assert not any('._sub' in name for names in gaps.values() for name in names)
+
+
 def test_what_is_asked_for(cohort):
     def found(*labels):
         return [path.name.split('_desc')[0] for path in group.find_tables(cohort, *labels)]

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 #: To the start of the line, and clear it.
@@ -34,6 +35,8 @@ class Console:
         self._lock = threading.Lock()
         self._shown = ''
         self._is_terminal = self._stream.isatty()
+        if isinstance(self._stream, TextIOWrapper):  # names of files may be no text there
+            self._stream.reconfigure(errors='backslashreplace')
 
     @property
     def name(self) -> str:
@@ -125,7 +128,10 @@ class Console:
     def _log(self, text: str) -> None:
         if self._log_file is not None:
             # a full disk ends the step that needs it, not the one that only tells of it
-            with suppress(OSError), self._log_file.open('a', encoding='utf-8') as stream:
+            with (
+                suppress(OSError),
+                self._log_file.open('a', encoding='utf-8', errors='backslashreplace') as stream,
+            ):
                 stream.write(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {text}\n')
 
 

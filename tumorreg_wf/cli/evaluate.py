@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from pathlib import Path
 
 from tumorreg_wf import __version__
 from tumorreg_wf.bids import REFERENCES
-from tumorreg_wf.cli.parser import cores, device_name, positive
+from tumorreg_wf.cli.parser import cores, device_name, positive, seed
 from tumorreg_wf.cli.plugins import configure_nipype
 from tumorreg_wf.cli.run import resolve_device
 from tumorreg_wf.errors import TumorregError
@@ -129,7 +130,7 @@ def get_parser() -> argparse.ArgumentParser:
         help='folder for intermediate results; the same again goes on where a run stopped '
         '(default: ./work)',
     )  # fmt: skip
-    registration.add_argument('--random-seed', type=positive, default=1, metavar='S')
+    registration.add_argument('--random-seed', type=seed, default=1, metavar='S')
 
     brain = questions.add_parser(
         'brain', help='is the brain found in a whole head?',
@@ -195,6 +196,7 @@ def _scale(value: str) -> float:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; see ``tumorreg-evaluate --help``."""
+    os.environ['MPLBACKEND'] = 'Agg'  # that of a notebook may be unknown here
     argv = sys.argv[1:] if argv is None else argv
     opts = get_parser().parse_args(argv)
     try:

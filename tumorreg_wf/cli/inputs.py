@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tumorreg_wf.bids import (
     Anatomy,
+    check_folders,
     check_names,
     collect_anatomies,
     find_misnamed,
@@ -24,18 +25,24 @@ def find_input(
     settings: Settings, participants: list[str], console: Console
 ) -> tuple[list[Anatomy], dict[str, Failure]]:
     """Collect and check the images; participants that cannot be processed, with the reason."""
-    layout = open_layout(settings.bids_dir, participants, settings.bids_database_dir)
+    failures: dict[str, Failure] = {}
+    for participant in participants:
+        try:
+            check_folders(settings.bids_dir, participant, settings.sessions)
+        except TumorregError as error:
+            failures[participant] = Failure(str(error))
+    open_ones = [label for label in participants if label not in failures]
+    layout = open_layout(settings.bids_dir, open_ones, settings.bids_database_dir)
     found = collect_anatomies(
         layout,
-        participants,
+        open_ones,
         sessions=settings.sessions,
         filters=settings.bids_filters,
-        derivatives=[open_layout(folder, participants) for folder in settings.derivatives],
+        derivatives=[open_layout(folder, open_ones) for folder in settings.derivatives],
     )
     count = sum(map(len, found.values()))
     console.say(f'Participants: {len(participants)}; T1w images: {count}')
     anatomies: list[Anatomy] = []
-    failures: dict[str, Failure] = {}
     label = ''
     with console.live(lambda: f'checking the images: {label}'):
         for participant, own in found.items():
@@ -131,12 +138,18 @@ def _check_images(anatomy: Anatomy, settings: Settings) -> Anatomy:
     """
     from tumorreg_wf.images import load_image, voxel_spacing
     from tumorreg_wf.intensity import is_stripped, require_content
+    from tumorreg_wf.reading import check_compressed
 
-    t1w = load_image(anatomy.t1w)
+    def load(path: Path):
+        image = load_image(path)
+        check_compressed(path)
+        return image
+
+    t1w = load(anatomy.t1w)
     if anatomy.flair is not None:
-        require_content(load_image(anatomy.flair).get_fdata(dtype='float32'), anatomy.flair)
+        require_content(load(anatomy.flair).get_fdata(dtype='float32'), anatomy.flair)
     for path in anatomy.masks:
-        mask = load_image(path)
+        mask = load(path)
         if path == anatomy.brain_mask and not (mask.get_fdata(dtype='float32') >= 0.5).any():
             raise TumorregError(f'{path}: this brain mask is empty. Correct it, or leave it out.')
     data = t1w.get_fdata(dtype='float32')

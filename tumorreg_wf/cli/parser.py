@@ -124,7 +124,7 @@ def get_parser() -> argparse.ArgumentParser:
         'recovered-masked, both (default with syn)',
     )  # fmt: skip
     how.add_argument(
-        '--random-seed', type=positive, metavar='SEED',
+        '--random-seed', type=seed, metavar='SEED',
         help='seed of the registrations; with --omp-nthreads 1 a run repeats bit for bit',
     )  # fmt: skip
     how.add_argument(
@@ -279,6 +279,13 @@ def positive(value: str) -> int:
     """Argument type: a whole number from 1."""
     if not value.isdecimal() or int(value) < 1:
         raise argparse.ArgumentTypeError(f'{value}: a whole number from 1 is needed')
+    return int(value)
+
+
+def seed(value: str) -> int:
+    """Argument type: a seed as ANTs and greedy take it."""
+    if positive(value) >= 2**31:
+        raise argparse.ArgumentTypeError(f'{value}: a whole number below 2^31 is needed')
     return int(value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     code : 0 if every subject and every report succeeded, 2 for wrong arguments, 3 if all was
         submitted to a queue that nobody waits for, else 1.
     """
+    os.environ['MPLBACKEND'] = 'Agg'  # that of a notebook may be unknown here
     parser = get_parser()
     opts = parser.parse_args(argv)
     code = WRONG_ARGUMENTS
@@ -162,6 +164,10 @@ def _check_arguments(settings: Settings, opts: argparse.Namespace) -> list[str]:
                 f'{settings.work_dir}: intermediate results cannot go into {whose}. Give another '
                 '--work-dir.'
             )
+    if '[' in str(settings.work_dir):  # Nipype looks for its files by patterns
+        raise TumorregError(
+            f'{settings.work_dir}: no path with "[" will do. Give another --work-dir.'
+        )
     participants = find_participants(settings.bids_dir, settings.participants)
     find_weights('brain', settings.brain_weights)
     find_weights('segmentation', settings.segmentation_weights)
@@ -459,7 +465,7 @@ def _write_reports(
 
 
 def _warn_of_empty_masks(folder: Path, console: Console) -> None:
-    for table in sorted(folder.rglob('*_desc-tumor_morph.tsv')):
+    for table in sorted(folder.rglob('sub-*_desc-tumor_morph.tsv')):
         if '_atlas-' in table.name:
             continue  # regions without tumour are none of concern
         names, values = (line.split('\t') for line in table.read_text().splitlines()[:2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -30,13 +31,12 @@ def main(argv: list[str] | None = None) -> int:
         brains = find_brains(args)
         shapes = [] if args.shapes is None else find_shapes(args.shapes)
         _prepare_folder(args.out_dir)
-        subjects = [f'sub-sim{number:02d}' for number in range(1, args.n_subjects + 1)]
-        write_dataset_files(args.out_dir, subjects)
-        for number, subject in enumerate(subjects, 1):
-            print(f'{subject} ({number} of {len(subjects)})', flush=True)
-            rng = np.random.default_rng((args.random_seed, number))
-            patient, affine = brains[(number - 1) % len(brains)](rng=rng, shapes=shapes)
-            write_patient(args.out_dir, subject, patient, affine)
+        try:
+            _write_patients(args, brains, shapes)
+        except TumorregError:  # nobody may take a part for all of it
+            for path in args.out_dir.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            raise
     except TumorregError as error:
         print(error, file=sys.stderr)
         return 1
@@ -45,6 +45,16 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print(args.out_dir.resolve())
     return 0
+
+
+def _write_patients(args: argparse.Namespace, brains: list[Callable], shapes: list[Path]) -> None:
+    subjects = [f'sub-sim{number:02d}' for number in range(1, args.n_subjects + 1)]
+    write_dataset_files(args.out_dir, subjects)
+    for number, subject in enumerate(subjects, 1):
+        print(f'{subject} ({number} of {len(subjects)})', flush=True)
+        rng = np.random.default_rng((args.random_seed, number))
+        patient, affine = brains[(number - 1) % len(brains)](rng=rng, shapes=shapes)
+        write_patient(args.out_dir, subject, patient, affine)
 
 
 def get_parser() -> argparse.ArgumentParser:

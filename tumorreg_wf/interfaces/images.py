@@ -26,18 +26,19 @@ from tumorreg_wf.images import (
     load_on_grid,
     same_grid,
     save_like,
+    share_beyond,
     voxel_spacing,
 )
 from tumorreg_wf.intensity import (
     SPIKE,
     cut_spikes,
+    is_stripped,
     normalize_modality,
     raise_negative,
     require_content,
-    require_stripped,
     stripped_brain_mask,
 )
-from tumorreg_wf.reading import image_notes, read_image, says_where
+from tumorreg_wf.reading import check_compressed, image_notes, read_image, says_where
 
 
 class _ConformInputSpec(BaseInterfaceInputSpec):
@@ -63,6 +64,7 @@ class Conform(SimpleInterface):
 
     def _run_interface(self, runtime):
         source, read = read_image(self.inputs.in_file)
+        check_compressed(self.inputs.in_file)
         notes = image_notes(source, read)
         image = nb.as_closest_canonical(clean_image(source, read))
         data = image.get_fdata(dtype=np.float32)
@@ -104,11 +106,19 @@ class _MaskOutputSpec(TraitedSpec):
     out_mask = File(exists=True, desc='mask, uint8, 1 inside, 0 outside')
 
 
+class _ConformMaskOutputSpec(_MaskOutputSpec):
+    notes = traits.List(traits.Str, desc='oddities of the mask, for the reader of the report')
+
+
+#: Less of a mask than this may lie beyond its image without a word.
+BEYOND = 0.01
+
+
 class ConformMask(SimpleInterface):
     """Bring a mask to the grid of an image by their affines; see `fit_mask`."""
 
     input_spec = _ConformMaskInputSpec
-    output_spec = _MaskOutputSpec
+    output_spec = _ConformMaskOutputSpec
 
     def _run_interface(self, runtime):
         reference = load_image(self.inputs.reference)
@@ -132,6 +142,13 @@ class ConformMask(SimpleInterface):
                 f'{self.inputs.in_file}: this mask does not overlap its T1w. Their headers place '
                 'them apart; check that both are of one session and space.'
             )
+        self._results['notes'] = []
+        beyond = share_beyond(mask, reference)
+        if beyond > BEYOND:
+            self._results['notes'] = [
+                f'{os.path.basename(self.inputs.in_file)}: {beyond:.0%} of this mask lie outside '
+                "of the T1w's field of view, and were left out. Check that their headers agree."
+            ]
         out_file = os.path.join(runtime.cwd, 'mask.nii.gz')
         self._results['out_mask'] = save_like(found, reference, out_file)
         return runtime
@@ -157,10 +174,13 @@ class StrippedBrainMask(SimpleInterface):
     def _run_interface(self, runtime):
         image = load_image(self.inputs.in_file)
         data = image.get_fdata(dtype=np.float32)
-        if self.inputs.skull_strip == 'auto':
+        if self.inputs.skull_strip == 'auto' and not is_stripped(data, voxel_spacing(image)):
             source = self.inputs.source_file
-            path = source if isdefined(source) else self.inputs.in_file
-            require_stripped(data, voxel_spacing(image), path)
+            raise TumorregError(
+                f'{source if isdefined(source) else self.inputs.in_file}: this looks like a whole '
+                "head. Strip the skull first, give a brain mask, or choose skull_strip='force', "
+                "which finds the brain; 'skip' takes the image as it is."
+            )
         out_file = os.path.join(runtime.cwd, 'brain_mask.nii.gz')
         self._results['out_mask'] = save_like(stripped_brain_mask(data), image, out_file)
         return runtime

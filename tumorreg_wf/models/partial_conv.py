@@ -263,9 +263,8 @@ class RefinedPConvUNet3D(nn.Module):
         results = []
         for seen, known, before in zip(x, mask, coarse, strict=True):
             box = bounding_box(known[0].cpu().numpy() == 0, margin=reach)
-            seen, known, filled = (
-                part[(slice(None), *box)][None] for part in (seen, known, before)
-            )
+            where = (slice(None), *box)
+            seen, known, filled = (part[where][None] for part in (seen, known, before))
             whole = torch.where(known[:, :1] > 0, seen[:, :1], filled)
             y = F.leaky_relu(self.first(torch.cat([seen * known, known, filled, whole], 1)), 0.1)
             for layer in self.middle:

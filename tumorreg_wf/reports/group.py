@@ -86,7 +86,7 @@ def find_tables(
     found = [
         path
         for folder in ('sub-*/anat', 'sub-*/ses-*/anat')
-        for path in out_dir.glob(f'{folder}/*{TUMOR}.tsv')
+        for path in out_dir.glob(f'{folder}/sub-*{TUMOR}.tsv')
         if '_atlas-' not in path.name
         and (not participants or _labels(path)[0][4:] in participants)
         and (not sessions or _labels(path)[1][4:] in sessions)
@@ -304,7 +304,11 @@ def find_gaps(
     for folder in sorted(bids_dir.glob('sub-*/'), key=lambda path: _natural(path.name)):
         if participants and folder.name[4:] not in participants:
             continue
-        images = [*folder.glob('anat/*_T1w.nii*'), *folder.glob('ses-*/anat/*_T1w.nii*')]
+        images = [
+            image
+            for place in ('anat', 'ses-*/anat')
+            for image in folder.glob(f'{place}/sub-*_T1w.nii*')
+        ]
         if sessions:
             images = [image for image in images if _labels(image)[1][4:] in sessions]
         names = {

@@ -26,6 +26,9 @@ from tumorreg_wf.training.simulate import (
     tissues_from_t1w,
 )
 
+#: FreeSurfer indices that no label map of a brain lacks: white matter of either side.
+WHITE_MATTER = (2, 41)
+
 #: Voxel size of patients made from T1w images and label maps, mm.
 SPACING = (1.0, 1.0, 1.0)
 #: Black around their brains, mm.
@@ -110,8 +113,11 @@ def patient_from_anatomy(
     """
     image = to_network_grid(load_image(path), spacing=SPACING[0], order=0)
     labels = strip_labels(image.get_fdata(dtype=np.float32).astype(np.int32), SPACING)
-    if not labels.any():
-        raise TumorregError(f'{path}: no FreeSurfer labels of a brain (2, 3, 41, 42 ...).')
+    if not np.isin(WHITE_MATTER, labels).all():
+        raise TumorregError(
+            f'{path}: no FreeSurfer labels of a brain (2, 3, 41, 42 ...). Label volumes of '
+            'tumours are for --shapes.'
+        )
     box, affine = _around(labels > 0, image.affine)
     labels = np.pad(labels[box], MARGIN)
     deformation, brain = _bend(labels > 0, SPACING, rng, order=0)

@@ -61,7 +61,7 @@ def init_conform_wf(
     fields = ['t1w', 'flair', 'brain_mask', 'tumor_mask']
     inputnode = pe.Node(niu.IdentityInterface(fields=fields), name='inputnode')
     outputnode = pe.Node(niu.IdentityInterface(fields=[*fields, 'notes']), name='outputnode')
-    merge_notes = pe.Node(niu.Merge(2), name='merge_notes', run_without_submitting=True)
+    merge_notes = pe.Node(niu.Merge(3), name='merge_notes', run_without_submitting=True)
     conform_t1w = pe.Node(Conform(), name='conform_t1w', mem_gb=0.5)
     workflow.connect([
         (inputnode, conform_t1w, [('t1w', 'in_file')]),
@@ -85,6 +85,7 @@ def init_conform_wf(
             (inputnode, tumor_mask, [('tumor_mask', 'in_file')]),
             (conform_t1w, tumor_mask, [('out_file', 'reference')]),
             (tumor_mask, outputnode, [('out_mask', 'tumor_mask')]),
+            (tumor_mask, merge_notes, [('notes', 'in3')]),
         ])  # fmt: skip
 
     if has_brain_mask:
