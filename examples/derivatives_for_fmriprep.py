@@ -22,7 +22,7 @@ from tumorreg_wf.workflows.bias import init_bias_correction_wf
 from tumorreg_wf.workflows.conform import init_conform_wf
 from tumorreg_wf.workflows.inpainting import init_inpainting_wf
 from tumorreg_wf.workflows.outputs import write_dataset_files
-from tumorreg_wf.workflows.registration import TARGETS, init_registration_wf
+from tumorreg_wf.workflows.registration import init_registration_wf
 from tumorreg_wf.workflows.tissues import find_tissues, init_tissues_wf
 
 
@@ -84,7 +84,7 @@ def init_for_fmriprep_wf(
     inpainting_wf = init_inpainting_wf(omp_nthreads=omp_nthreads)
     tissues_wf = init_tissues_wf(omp_nthreads=omp_nthreads)
     registration_wf = init_registration_wf(
-        target=TARGETS['recovered-masked'], settings=settings, omp_nthreads=omp_nthreads
+        target='recovered-masked', settings=settings, omp_nthreads=omp_nthreads
     )
     registration_wf.inputs.inputnode.template = str(template.t1w)
     atlas_wf = init_atlas_wf(template=template)

@@ -61,8 +61,24 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     subprocess.run([sys.executable, '-c', code, tmp_path / 'anat' / 'x.tsv'], check=False)
     (left,) = (tmp_path / 'anat').iterdir()
     assert left.name.startswith('.part-')
-    remove_parts(tmp_path)
-    assert not left.exists()
+    remove_parts(tmp_path, '01')
+    assert left.exists()  # of nobody
+
+
+def test_what_a_killed_run_left_of_a_participant_is_removed(tmp_path):
+    """Reports and records lie outside of its folder; those of others are being written."""
+    for folder in ('sub-01/ses-a/anat', 'sub-02/anat', 'logs'):
+        (tmp_path / folder).mkdir(parents=True)
+    own = ['sub-01/ses-a/anat/.part-1_x.nii.gz', '.part-2_sub-01.html', 'logs/.part-3_sub-01.json']
+    others = [
+        'sub-02/anat/.part-4_x.tsv', '.part-5_sub-010.html', 'logs/.part-6_CITATION.md',
+        'sub-01/ses-a/anat/x.tsv', 'sub-01.html',
+    ]  # fmt: skip
+    for name in (*own, *others):
+        (tmp_path / name).touch()
+    remove_parts(tmp_path, '01')
+    assert not any((tmp_path / name).exists() for name in own)
+    assert all((tmp_path / name).exists() for name in others)
 
 
 @pytest.mark.parametrize('ending', ['.nii', '.nii.gz'])

@@ -20,6 +20,21 @@ def fingerprint():
     return provenance.fingerprint()
 
 
+def test_it_changes_with_the_system_s_own_ants(package, tmp_path, monkeypatch):
+    """Which comes before that of antspyx; a node's inputs do not show it."""
+    found = [fingerprint()]
+    program = tmp_path / 'bin' / 'antsRegistration'
+    program.parent.mkdir()
+    monkeypatch.setenv('PATH', f'{program.parent}:/usr/bin:/bin')
+    monkeypatch.setattr(provenance, 'PACKAGE', package / 'data')
+    for version in ('2.3.1', '2.5.4'):
+        program.write_text(f'#!/bin/sh\necho "ANTs Version: {version}"\n')
+        program.chmod(0o755)
+        assert provenance.native_ants() == f'{version}, {program}'
+        found.append(fingerprint())
+    assert len(set(found)) == 3
+
+
 def test_it_changes_with_the_code_and_with_programs(package, monkeypatch):
     first = fingerprint()
     assert first.startswith(__version__.replace('.', '_'))

@@ -74,9 +74,17 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding='utf-8')
 
 
-def remove_parts(folder: Path) -> None:
-    """Delete what a run that was killed has left; no other may write there now."""
-    for part in folder.rglob(f'{PART}*'):
+def remove_parts(out_dir: Path, participant: str) -> None:
+    """Delete what a run that was killed has left of a participant; no other may be at it now."""
+    own = f'sub-{participant}'
+    for part in (
+        *(out_dir / own).rglob(f'{PART}*'),
+        *(
+            part
+            for folder in (out_dir, out_dir / 'logs')
+            for part in folder.glob(f'{PART}*_{own}.*')
+        ),
+    ):
         with suppress(OSError):
             part.unlink()
 

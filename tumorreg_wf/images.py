@@ -138,7 +138,10 @@ def load_on_grid(path: str | Path, reference: nb.spatialimages.SpatialImage) -> 
     """Load an image that must be on the grid of the T1w, the reference."""
     image = load_image(path)
     if not same_grid(image, reference):
-        raise TumorregError(f'{path}: not on the grid of the T1w. Resample it first.')
+        raise TumorregError(
+            f'{path}: not on the grid of the T1w. Resample it first; '
+            'ConformMask does so with masks.'
+        )
     return image
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
+import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +33,18 @@ def fingerprint() -> str:
             digest.update(f'{inside} {path.stat().st_size}\n'.encode() + path.read_bytes())
     for program in PROGRAMS:
         digest.update(f'{program} {_version_of(program)}\n'.encode())
+    digest.update(f'ANTs {native_ants()}\n'.encode())
     return f'{__version__.replace(".", "_")}_{digest.hexdigest()[:8]}'
+
+
+def native_ants() -> str | None:
+    """Version and path of the system's own ANTs, which comes before that of antspyx."""
+    program = shutil.which('antsRegistration')
+    if program is None:
+        return None
+    answer = subprocess.run([program, '--version'], capture_output=True, text=True, check=False)
+    words = re.findall(r'Version: *(\S+)', answer.stdout)
+    return f'{words[0] if words else "version not told"}, {program}'
 
 
 def _version_of(program: str) -> str | None:

@@ -231,6 +231,16 @@ def test_nothing_is_left_of_what_could_not_be_made(sources, tmp_path, capsys, op
     assert not any(out.iterdir())
 
 
+def test_stopped_by_the_user(small_template, tmp_path, monkeypatch, capsys):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulate, 'write_patient', stop)
+    assert simulate.main([str(tmp_path / 'out')]) == 1
+    assert 'interrupted; nothing was kept' in capsys.readouterr().err
+    assert not any((tmp_path / 'out').iterdir())
+
+
 def test_a_folder_in_use_is_left_alone(tmp_path, capsys):
     (tmp_path / 'notes.txt').write_text('mine')
     assert simulate.main([str(tmp_path)]) == 1

@@ -63,6 +63,11 @@ def test_whose_mask(mask):
     assert ('/data/&lt;b&gt;/mask.nii.gz' in html) == (mask is not None)
 
 
+def test_no_tumor_is_no_outline_to_look_at():
+    html = summary_html(TUMOR | {'volume_mm3': '0'}, [], QUALITY, user_mask=None)
+    assert 'the network found no tumour' in html and 'outline' not in html
+
+
 def test_what_is_doubtful_is_pointed_at():
     html = summary_html(TUMOR, [], QUALITY | {'fold_fraction': '0.003'}, user_mask=None)
     assert html.count('Look closer') == 1

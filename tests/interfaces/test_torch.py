@@ -52,6 +52,10 @@ def test_weights_set_or_connected_later(tmp_path):
         assert inputs.weights_sha256 == packaged.sha256
         inputs.weights = str(paper.path)
         assert inputs.weights_sha256 == paper.sha256
+    # a hash alone is that of the packaged weights, or there are none
+    assert SegmentTumor(weights_sha256=packaged.sha256).inputs.weights == str(packaged.path)
+    with pytest.raises(TumorregError, match='the hash of these weights is'):
+        SegmentTumor(weights_sha256=paper.sha256)
     # what was planned with other weights stays so
     planned = SegmentTumor(weights=str(paper.path), weights_sha256='of what was planned')
     again = pickle.loads(pickle.dumps(planned))

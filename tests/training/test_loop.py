@@ -297,6 +297,32 @@ def test_checkpoints_of_the_first_release_go_on(tmp_path, killed_at):
     assert same(run(tmp_path, make_network(), settings={'steps': 40}), whole)
 
 
+@pytest.mark.parametrize('content', [b'', b'garbage', b'PK\x03\x04'])
+def test_a_damaged_checkpoint_is_named(tmp_path, content):
+    (tmp_path / 'checkpoint.pt').write_bytes(content)
+    with pytest.raises(TumorregError, match=r'checkpoint\.pt: this file is damaged. Delete'):
+        run(tmp_path, make_network())
+
+
+def test_gradients_are_cut(tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def look(self, *args):
+        grads = [p.grad for group in self.param_groups for p in group['params']]
+        norms.append(float(torch.stack([grad.norm() for grad in grads]).norm()))
+        return step(self, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, 'step', look)
+
+    def steep(rng):
+        x, y = batches(rng)
+        return x, 30 * y
+
+    run(tmp_path, make_network(), steep, steps=2)
+    assert norms == pytest.approx([5, 5], rel=1e-3)
+
+
 def test_tensorboard(tmp_path, monkeypatch):
     """Where it is installed it is told what the CSV files are."""
     told = []

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,6 +143,78 @@ def test_registration_target(build, anatomy, target, image, masked):
     # the tissues that the template is registered by are those of the same image
     assert sources('tissues_wf.inputnode') == {image, 'conform_wf', 'inpainting_wf'}
     assert 'tissues_wf' in sources('registration_wf.inputnode')
+
+
+@pytest.mark.parametrize(
+    ('node', 'field', 'source'),
+    [
+        # what is under the dilated tumour is the warped template's, and counts as unreliable
+        ('atlas_wf.combine_tissues', 'in_mask', 'inpainting_wf.outputnode.dilated_mask'),
+        ('atlas_wf.label_atlas_tissues', 'in_files', 'atlas_wf.merge_tissues.out'),
+        ('atlas_wf.tables', 'dilated_mask', 'inpainting_wf.outputnode.dilated_mask'),
+        ('atlas_wf.tables', 'tumor_mask', 'tumor.mask'),
+        ('quality', 'in_file', 'inpainting_wf.outputnode.t1w'),
+        ('notes', 'in1', 'conform_wf.outputnode.notes'),
+        ('notes', 'in2', 'intensity_wf.outputnode.notes'),
+    ],
+)
+def test_what_flows_where(build, anatomy, node, field, source):
+    workflow, _ = build(anatomy)
+    graph = workflow._create_flat_graph()
+    nodes = {one.fullname.split('.', 2)[2]: one for one in graph.nodes()}
+
+    def origins(name, wanted):
+        """Where a field comes from, and the inputs and outputs of stages it went through."""
+        for before, _, data in graph.in_edges(nodes[name], data=True):
+            for output, field in data['connect']:
+                if field == wanted:
+                    output = output if isinstance(output, str) else output[0]
+                    found = before.fullname.split('.', 2)[2]
+                    yield f'{found}.{output}'
+                    if found.endswith('putnode'):
+                        yield from origins(found, output)
+
+    assert source in list(origins(node, field))
+
+
+def test_settings_reach_their_nodes(build, anatomy, bids_phantom):
+    _, nodes = build(replace(anatomy, skull_strip=False), tumor_dilation=7.0, skull_strip='skip')
+    assert nodes['sub_01_wf.inpainting_wf.dilate'].inputs.radius == 7
+    assert nodes['sub_01_wf.conform_wf.brain_mask'].inputs.skull_strip == 'skip'
+    maps = nodes['sub_01_wf.registration_wf.inputnode'].inputs.template_maps
+    kinds = [re.findall(r'label-(GM|WM|CSF)', Path(path).name) for path in maps]
+    assert kinds == [['GM'], ['WM'], ['CSF']]
+
+
+@pytest.mark.parametrize('given', [False, True])
+def test_sidecars_say_what_was_given(build, anatomy, given):
+    masks = {}
+    if given:
+        masks = {
+            name: anatomy.t1w.with_name(f'sub-01_{ending}.nii.gz')
+            for name, ending in (
+                ('tumor_mask', 'label-tumor_mask'),
+                ('brain_mask', 'desc-brain_mask'),
+            )
+        }
+    _, nodes = build(replace(anatomy, whole_head=given, **masks))
+
+    def meta(field):
+        return nodes[f'sub_01_wf.derivatives_wf.ds_{field}'].inputs.meta_dict
+
+    def sources(field):
+        return [Path(source).name for source in meta(field)['Sources']]
+
+    brain = ['sub-01_desc-brain_mask.nii.gz'] if given else []
+    seen = 'sub-01_label-tumor_mask.nii.gz' if given else anatomy.flair.name
+    assert meta('tumor_mask')['Manual'] == meta('brain_mask')['Manual'] == given
+    assert meta('t1w_preproc')['SkullStripped'] != given
+    assert sources('t1w_preproc') == [anatomy.t1w.name, *brain]
+    assert sources('brain_mask') == (brain or [anatomy.t1w.name])
+    for field in ('tumor_mask', 't1w_inpainted', 'dseg', 'gm_probseg'):
+        assert sources(field) == [anatomy.t1w.name, *brain, seen]
+    # of a head what lies around a mask is kept
+    assert ('sub_01_wf.bias_correction_wf.scale_t1w' in nodes) == given
 
 
 def test_syn_needs_no_tissues(build, anatomy):

@@ -62,7 +62,7 @@ def register_both(images, tmp_path, target, settings):
     """Warps of the template to the brain with the bright and with the dark tumour."""
     warps = []
     for tumor in ('bright', 'dark'):
-        workflow = init_registration_wf(target=TARGETS[target], settings=settings, random_seed=1)
+        workflow = init_registration_wf(target=target, settings=settings, random_seed=1)
         workflow.base_dir = str(tmp_path / tumor)
         workflow.inputs.inputnode.t1w = images[tumor]
         workflow.inputs.inputnode.brain_mask = images['brain']
@@ -82,9 +82,7 @@ def test_the_mask_hides_the_tumour_from_the_metric(images, tmp_path, target, see
 
 
 def test_the_text_says_what_was_registered():
-    texts = {
-        name: init_registration_wf(target=target).visit_desc() for name, target in TARGETS.items()
-    }
+    texts = {name: init_registration_wf(target=name).visit_desc() for name in TARGETS}
     assert len(set(texts.values())) == 4
     for name, text in texts.items():
         assert ('recovered T1w' in text) == name.startswith('recovered')
@@ -125,7 +123,7 @@ def test_both_engines_have_the_same_fields():
     """So that either takes the other's place in a workflow."""
     nodes = {}
     for engine in ENGINES:
-        workflow = init_registration_wf(target=TARGETS['masked'], settings=engine, random_seed=3)
+        workflow = init_registration_wf(target='masked', settings=engine, random_seed=3)
         nodes[engine] = workflow.get_node('register')
         assert f'@{engine}' in workflow.visit_desc()
         assert nodes[engine].inputs.random_seed == 3
@@ -144,7 +142,7 @@ def test_greedy_leaves_out_what_is_masked(images, tmp_path, target):
 
 def test_maps_of_tissues_reach_greedy_on_the_grid_of_the_image(images, tmp_path):
     workflow = init_registration_wf(
-        target=TARGETS['masked'], settings={'affine': '-m SSD -n 5', 'tissues': '-m SSD -n 20'}
+        target='masked', settings={'affine': '-m SSD -n 5', 'tissues': '-m SSD -n 20'}
     )
     workflow.base_dir = str(tmp_path)
     for field, image in (
@@ -166,6 +164,11 @@ def test_maps_of_tissues_reach_greedy_on_the_grid_of_the_image(images, tmp_path)
     assert list(register.moving_maps) == [images['template']] * 3
 
 
+def test_no_such_target():
+    with pytest.raises(TumorregError, match="target 'whole': there are recovered-masked, "):
+        init_registration_wf(target='whole')
+
+
 def test_settings_of_the_user(tmp_path):
     path = tmp_path / 'my.json'
     path.write_text('{"_note": "x", "dimension": 3, "transforms": ["Affine"]}')
@@ -177,6 +180,8 @@ def test_settings_of_the_user(tmp_path):
     for content, said in (
         ('[]', 'must hold an object'),
         ('{"affine": "", "tissues": {"-n": 3}}', 'are one text'),
+        ('{"transforms": ["SyN"], "foo": 1}', "my.json: .*'foo'"),
+        ('{"transforms": ["Fast"]}', 'my.json: .*transforms'),
     ):
         path.write_text(content)
         with pytest.raises(TumorregError, match=said):
@@ -192,7 +197,7 @@ def test_deformation_starts_from_an_affine_that_is_given(images, tmp_path):
     warps = []
     start = None
     for stages in split_stages(both | syn | {'number_of_iterations': [[15], [0]]}):
-        workflow = init_registration_wf(target=TARGETS['original'], settings=stages)
+        workflow = init_registration_wf(target='original', settings=stages)
         workflow.base_dir = str(tmp_path / stages['transforms'][0])
         workflow.inputs.inputnode.t1w = images['bright']
         workflow.inputs.inputnode.brain_mask = images['brain']

@@ -21,7 +21,6 @@ STAGES = {
     'bias_correction_wf': 'correcting the bias field',
     'intensity_wf': 'normalising the grey values',
     'segmentation_wf': 'finding the tumour',
-    'tumor_mask': 'reading the tumour mask',
     'inpainting_wf': 'replacing the tumour',
     'tissues_wf': 'finding the tissues',
     'registration_wf': 'registering the template',
@@ -49,6 +48,10 @@ TYPICAL = {
     'atlas_wf.tables': 12.0,
     'atlas_wf.label_tissues': 8.0,
 }
+
+
+#: Stages that have long steps.
+LONG = {step.partition('.')[0] for step in TYPICAL}
 
 
 class Progress:
@@ -119,11 +122,14 @@ class Progress:
         if stage in QUIET:
             return
         told = (anatomy.label, stage)
-        if told not in self._announced:
+        step = _step(name)
+        # a stage with long steps has begun when the first of these has: others need no tumour yet
+        begun = step in TYPICAL or stage not in LONG
+        if begun and told not in self._announced:
             self._announced.add(told)
             what = f'{STAGES.get(stage, stage)}{" (submitted)" if self._queued else ""}'
             self._console.say(f'{anatomy.label}: {what}; {self._counts()}')
-        self._console.detail(f'{anatomy.label}: {_step(name)} {self._word}')
+        self._console.detail(f'{anatomy.label}: {step} {self._word}')
 
     def _end(self, name: str, anatomy: Anatomy, node) -> None:
         seconds = getattr(getattr(node.result, 'runtime', None), 'duration', None) or 0.0

@@ -265,7 +265,7 @@ def _run_alone(
     logs.mkdir(exist_ok=True)
     with hold(logs, participants), hold(settings.work_dir, participants):
         for participant in participants:
-            remove_parts(settings.out_dir / f'sub-{participant}')
+            remove_parts(settings.out_dir, participant)
         console = Console(logs / f'{run_uuid}.log', verbose)
         console.detail(f'tumorreg {__version__}: {shlex.join(sys.argv)}')
         with console.noting_errors():

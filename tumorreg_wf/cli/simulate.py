@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         _prepare_folder(args.out_dir)
         try:
             _write_patients(args, brains, shapes)
-        except TumorregError:  # nobody may take a part for all of it
+        except (TumorregError, KeyboardInterrupt):  # nobody may take a part for all of it
             for path in args.out_dir.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise
@@ -42,6 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk, or one that went away
         print(f'tumorreg-simulate: {describe_error(error)}.', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('tumorreg-simulate: interrupted; nothing was kept.', file=sys.stderr)
         return 1
     print(args.out_dir.resolve())
     return 0

@@ -199,7 +199,10 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         'excluded': opts.exclude,
         'start_from': start and start.name,
         'feature_network': features and features.name,
-        **{key: settings[key] for key in ('batch', 'learning_rate', 'fine_tuning_rate')},
+        **{
+            key: settings[key]
+            for key in ('batch', 'learning_rate', 'fine_tuning_rate', 'weight_decay')
+        },
         'steps': outcome.steps,
         'random_seed': opts.random_seed,
         'losses': outcome.losses,
@@ -211,6 +214,7 @@ def _train(opts: argparse.Namespace, recipe: Recipe, command: str) -> None:
         'python': platform.python_version(),
     }
     (opts.out / 'model_card.json').write_text(json.dumps(card, indent=1) + '\n')
+    print(f'Weights: {opts.out}')
 
 
 if __name__ == '__main__':

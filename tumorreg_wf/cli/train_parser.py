@@ -38,6 +38,18 @@ def _name(value: str) -> str:
     return value
 
 
+def _defaults(field: str) -> str:
+    """Say what networks have by default: the most common, and who has another."""
+    found = {
+        recipe.architecture: f'{getattr(recipe, field):g}'
+        for recipes in RECIPES.values()
+        for recipe in recipes
+    }
+    common = max(found.values(), key=list(found.values()).count)
+    others = [f'{name}: {value}' for name, value in found.items() if value != common]
+    return '; '.join([common, *others])
+
+
 def get_parser() -> argparse.ArgumentParser:
     """Build the command's parser."""
     parser = _Parser(
@@ -84,7 +96,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     data.add_argument(
         '--spacing', type=_more_than_0, metavar='MM',
-        help='voxel edge (default: 1; BrainUNet: 4; TwoStageBrainUNet: 2)',
+        help=f'voxel edge (default: {_defaults("spacing")})',
     )  # fmt: skip
 
     training = parser.add_argument_group('training')
@@ -102,7 +114,9 @@ def get_parser() -> argparse.ArgumentParser:
         + ' (default: the first)',
     )
     training.add_argument('--width', type=positive, metavar='N', help='channels, first level')
-    training.add_argument('--steps', type=_from_0, metavar='N')
+    training.add_argument(
+        '--steps', type=_from_0, metavar='N', help=f'default: {_defaults("steps")}'
+    )
     training.add_argument(
         '--batch', type=positive, metavar='N', help='slices, cubes or heads in a batch'
     )

@@ -139,7 +139,7 @@ def evaluate_brain(
     run = {'command': command, 'weights': describe_weights(chosen)}
     write_results(out_dir, 'brain', table, run=run, columns=COLUMNS, summary=summary)
     draw_distribution(table, 'dice', 'Dice', 'group', 'weights', out_dir / 'brain_dice.png')
-    draw_panel(pictures, out_dir / 'brain_worst.png')
+    draw_panel(pictures, out_dir / 'brain_worst.png', ['truth', 'found'])
     return table
 
 
@@ -165,6 +165,5 @@ def _picture(title: str, score: float, drawn: HeadImage, found: np.ndarray) -> P
     for axis, name in ((2, 'axial'), (1, 'coronal'), (0, 'sagittal')):
         k = int(wrong.sum(axis=tuple({0, 1, 2} - {axis})).argmax())
         cut = (slice(None),) * axis + (k,)
-        plane = f'{name}: truth (blue), found (red)'
-        slices.append((plane, grey[cut], [brain[cut], found[cut]]))
+        slices.append((name, grey[cut], [brain[cut], found[cut]]))
     return Picture(title, score, slices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,8 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 REFERENCE, FOUND = '#00c8ff', '#ff5a36'
+
+#: Letters of a legend that an inch has room for.
+LETTERS = 11
 
 #: Rows of a panel.
 MOST_ROWS = 6
@@ -44,7 +49,8 @@ def draw_distribution(
     path : PNG file.
     """
     groups, hues = table[by].unique(), table[hue].unique()
-    figure = Figure(figsize=(2 + 0.35 * len(groups) * (1 + len(hues)), 4.5), layout='constrained')
+    wide = max(2 + 0.35 * len(groups) * (1 + len(hues)), 2 + 1.2 * len(groups), 5)
+    figure = Figure(figsize=(wide, 4.5), layout='constrained')
     axes = figure.subplots()
     rng = np.random.default_rng(0)
     for number, name in enumerate(hues):
@@ -61,11 +67,16 @@ def draw_distribution(
         axes.plot([], [], 's', color=colour, label=name)
     # not every case has all hues: some lack a FLAIR
     counts = table.groupby([by, hue], observed=True).size().groupby(by, observed=True).max()
-    axes.set_xticks(range(len(groups)), [f'{group}\nn = {counts[group]}' for group in groups])
+    names = [textwrap.fill(str(group), 14) for group in groups]
+    axes.set_xticks(range(len(groups)), [
+        f'{name}\nn = {counts[group]}' for name, group in zip(names, groups, strict=True)
+    ])  # fmt: skip
     axes.set_ylabel(label)
     axes.grid(axis='y', alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
-    figure.legend(loc='outside upper center', ncols=min(len(hues), 4), frameon=False)
+    longest = max(len(str(name)) for name in hues) + 4
+    columns = max(1, min(len(hues), int(wide * LETTERS / longest)))
+    figure.legend(loc='outside upper center', ncols=columns, frameon=False)
     figure.savefig(path, dpi=110)
 
 
@@ -126,13 +137,14 @@ def draw_gain(
     figure.savefig(path, dpi=110)
 
 
-def draw_panel(pictures: Sequence[Picture], path: Path) -> None:
+def draw_panel(pictures: Sequence[Picture], path: Path, outlined: Sequence[str]) -> None:
     """Draw pictures below each other, those of lowest rank first; all have the same columns.
 
     Parameters
     ----------
     pictures : at most :data:`MOST_ROWS` are drawn; none, and there is no figure.
     path : PNG file.
+    outlined : what the masks are.
     """
     if not pictures:
         return
@@ -151,6 +163,13 @@ def draw_panel(pictures: Sequence[Picture], path: Path) -> None:
             if number == 0:
                 axes.set_title(name, color='white', fontsize=10)
         row[0].set_ylabel(picture.title, color='white', fontsize=9)
+    lines = [
+        Line2D([], [], color=colour, label=name)
+        for name, colour in zip(outlined, (REFERENCE, FOUND), strict=False)
+    ]
+    figure.legend(
+        handles=lines, loc='outside upper center', ncols=2, frameon=False, labelcolor='white'
+    )
     figure.savefig(path, dpi=110)
 
 

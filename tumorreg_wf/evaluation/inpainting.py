@@ -134,7 +134,10 @@ def evaluate_inpainting(
                 for name, filled in found.items()
             ]
             pictures.append(_picture(subject, truth, hole, found))
-        print(f'{subject} ({number} of {len(cases)}): {len(wanted)} holes', flush=True)
+        print(
+            f'{subject} ({number} of {len(cases)}): {len(wanted)} hole{"s" * (len(wanted) > 1)}',
+            flush=True,
+        )
 
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     out_dir.mkdir(parents=True, exist_ok=True)
@@ -146,7 +149,7 @@ def evaluate_inpainting(
     draw_distribution(
         classed, 'psnr', 'PSNR in the hole, dB', 'class', 'method', out_dir / 'inpainting_psnr.png'
     )
-    draw_panel(spread(pictures), out_dir / 'inpainting_holes.png')
+    draw_panel(spread(pictures), out_dir / 'inpainting_holes.png', ['hole'])
     return table
 
 

@@ -249,7 +249,8 @@ def _draw(table: pd.DataFrame, results: _Results, out_dir: Path) -> None:
         draw_gain(shell, 'dice_gm', label, 'arm', BASELINE, out_dir / 'registration_gain.png')
     arms = list(table['arm'].unique())
     pictures = [_picture(case, outputs, arms) for case, outputs in results.measures.items()]
-    draw_panel(spread(pictures), out_dir / 'registration_panel.png')
+    named = ['white matter, reference', "the template's; left: the tumour"]
+    draw_panel(spread(pictures), out_dir / 'registration_panel.png', named)
 
 
 def _picture(case: Case, outputs: TraitedSpec, arms: list[str]) -> Picture:

@@ -34,8 +34,8 @@ ORACLE = 'oracle'
 
 #: What the template is registered to in each arm; the oracle's image has no tumour to replace.
 ARMS = {
-    **{name: TARGETS[name] for name in ('original', 'masked', 'recovered', 'recovered-masked')},
-    ORACLE: TARGETS['original'],
+    **{name: name for name in ('original', 'masked', 'recovered', 'recovered-masked')},
+    ORACLE: 'original',
 }
 
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
@@ -207,7 +207,7 @@ def init_case_wf(
 
 def _kind(arm: str) -> str:
     """Which image an arm registers to."""
-    return ORACLE if arm == ORACLE else 'recovered' if ARMS[arm].recovered else 'original'
+    return ORACLE if arm == ORACLE else 'recovered' if TARGETS[arm].recovered else 'original'
 
 
 def stage_name(stage: str, settings: str, shared_affine: bool) -> str:

@@ -123,7 +123,8 @@ def table_of_tests(tests: pd.DataFrame) -> pd.DataFrame:
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for test in tests.itertuples():
         line = lines.setdefault((test.one, test.other), {'': f'{test.one} - {test.other}'})
-        text = f'{test.difference:+.4f} ({_p(test.p_wilcoxon_holm)}, d = {test.cohen_d:.2f})'
+        effect = 'n/a' if np.isnan(test.cohen_d) else f'{test.cohen_d:.2f}'
+        text = f'{test.difference:+.4f} ({_p(test.p_wilcoxon_holm)}, d = {effect})'
         line[MEASURES[test.measure]] = text
     return pd.DataFrame(lines.values()).fillna('n/a')
 

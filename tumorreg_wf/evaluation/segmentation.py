@@ -148,7 +148,7 @@ def evaluate_segmentation(
     tumors = table[table['dice'].notna()]
     tumors = tumors.assign(what=tumors['weights'] + ', ' + tumors['modalities'])
     draw_distribution(tumors, 'dice', 'Dice', 'group', 'what', out_dir / 'segmentation_dice.png')
-    draw_panel(pictures, out_dir / 'segmentation_worst.png')
+    draw_panel(pictures, out_dir / 'segmentation_worst.png', ['reference', 'found'])
     return table
 
 
@@ -239,7 +239,7 @@ def _picture(
     slices = [
         ('T1w', grey['T1w'], []),
         (second, grey[second], []),
-        ('reference (blue), found (red)', grey[second], masks),
+        ('outlines', grey[second], masks),
     ]
     return Picture(title, score, slices)
 

@@ -137,13 +137,22 @@ def summary_html(
     """
     lines = [f'<p class="lead">{escape(describe_tumor(tumor, regions))}</p>']
     lines += [f'<p class="warning" role="alert">{escape(note)}</p>' for note in notes]
-    lines.append(
-        '<p><strong>Tumour mask: given by the user</strong>, and used in place of the network: '
-        f'<code>{escape(user_mask)}</code></p>'
-        if user_mask
-        else '<p><strong>Tumour mask: found by the network.</strong> No mask was given, and '
-        'nobody has checked this one: look at its outline below.</p>'
-    )
+    if user_mask:
+        origin = (
+            '<p><strong>Tumour mask: given by the user</strong>, and used in place of the '
+            f'network: <code>{escape(user_mask)}</code></p>'
+        )
+    elif to_number(tumor['volume_mm3']) > 0:
+        origin = (
+            '<p><strong>Tumour mask: found by the network.</strong> No mask was given, and '
+            'nobody has checked this one: look at its outline below.</p>'
+        )
+    else:
+        origin = (
+            '<p><strong>Tumour mask: the network found no tumour.</strong> No mask was given, and '
+            'nobody has checked this: look for one that it missed in the pictures below.</p>'
+        )
+    lines.append(origin)
     lines.append('<dl class="measures">')
     for reading in describe_quality(quality):
         closer = ' <strong class="closer">Look closer.</strong>' if reading.closer else ''
@@ -181,7 +190,8 @@ def regions_html(regions: Sequence[Mapping[str, str]]) -> str:
     ]
     header = ('Region', 'Side', 'Volume (ml)', 'Tumour (ml)', 'Part taken', 'Reliability')
     rest = len(touched) - len(rows)
-    more = f'<p>{rest} more regions are in the table on disk.</p>' if rest else ''
+    regions = '1 more region is' if rest == 1 else f'{rest} more regions are'
+    more = f'<p>{regions} in the table on disk.</p>' if rest else ''
     return html_table(rows, header) + more
 
 

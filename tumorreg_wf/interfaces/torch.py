@@ -19,6 +19,7 @@ from nipype.interfaces.base import (
     traits,
 )
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.commands import CheckedCommand
 from tumorreg_wf.weights import find_weights, read_weights
 
@@ -65,6 +66,11 @@ class _NetworkCommand(CheckedCommand):
         if not isdefined(self.inputs.weights) or not isdefined(self.inputs.weights_sha256):
             source = self.inputs.weights if isdefined(self.inputs.weights) else None
             found = find_weights(self._task, source)
+            wanted = self.inputs.weights_sha256
+            if isdefined(wanted) and wanted != found.sha256:
+                raise TumorregError(
+                    f'{found.path}: the hash of these weights is {found.sha256}, not {wanted}.'
+                )
             self.inputs.weights = str(found.path)
             self.inputs.weights_sha256 = found.sha256
 

@@ -107,7 +107,7 @@ def _labels(table: Path) -> tuple[str, str]:
 
 def _natural(text: str) -> list:
     """Sort key that puts sub-2 before sub-10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', text)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r'(\d+)', text)]
 
 
 def read_tables(tables: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict]]:

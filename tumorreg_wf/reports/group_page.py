@@ -17,7 +17,7 @@ from tumorreg_wf.interfaces import colours, figures
 from tumorreg_wf.interfaces.fragments import html_table
 from tumorreg_wf.interfaces.wording import TITLES, to_number
 from tumorreg_wf.quality import FEWEST_PATIENTS, MEASURES
-from tumorreg_wf.reports.group import TumorMap
+from tumorreg_wf.reports.group import MOST_BACKGROUNDS, TumorMap
 from tumorreg_wf.reports.page import Part, Section, render_page
 
 HEADER = (
@@ -181,7 +181,7 @@ def _map(tumor_map: TumorMap) -> Part:
         f'Where tumours are, {tumor_map.template}',
         f'Part of the patients (n = {tumor_map.patients}) with a tumour in each voxel, '
         f'from 0 to {tumor_map.frequency.get_fdata().max():.0%} (yellow), over the mean T1w of '
-        'some of them.',
+        f'{"some of " if tumor_map.patients > MOST_BACKGROUNDS else ""}them.',
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +12,7 @@ from pathlib import Path
 
 from tumorreg_wf import __version__
 from tumorreg_wf.files import write_text
+from tumorreg_wf.provenance import native_ants
 from tumorreg_wf.reports.record import share_texts
 
 
@@ -70,18 +69,9 @@ def software_versions() -> dict[str, str]:
     return {
         'tumorreg': __version__,
         'Python': platform.python_version(),
-        'ANTs': _ants_version(),
+        'ANTs': native_ants() or f'antspyx {find_version("antspyx")}',
         'greedy': f'picsl_greedy {find_version("picsl_greedy")}',
     } | {name: find_version(package) for name, package in packages.items()}
-
-
-def _ants_version() -> str:
-    program = shutil.which('antsRegistration')
-    if program is None:
-        return f'antspyx {find_version("antspyx")}'
-    answer = subprocess.run([program, '--version'], capture_output=True, text=True, check=False)
-    words = re.findall(r'Version: *(\S+)', answer.stdout)
-    return f'{words[0] if words else "version not told"}, {program}'
 
 
 def find_version(package: str) -> str:

@@ -74,9 +74,9 @@ def mass_effect(
 ) -> np.ndarray:
     """Displacement (X, Y, Z, 3) in mm by which the core pushes tissue away.
 
-    Its largest is drawn from the range ``largest``, mm. It folds nothing (Jacobian above 0.1) and
-    falls to 0 towards the outline of the brain. A tumour without core (labels 2, 3) pushes as a
-    whole.
+    Its largest is drawn from the range ``largest``, mm, but is no larger than the radius of what
+    pushes, and so small that nothing folds (Jacobian above 0.1). It falls to 0 towards the outline
+    of the brain. A tumour without core (labels 2, 3) pushes as a whole.
     """
     spacing = np.asarray(spacing, float)
     pushing = tumor >= CORE if (tumor >= CORE).any() else tumor > 0

@@ -30,6 +30,8 @@ class Logs:
         for name in ('log.csv', 'validation.csv'):
             _forget_after(folder / name, first)
         self.board = _open_board(folder / 'tensorboard', first)
+        if first:
+            print(f'step {first} of {steps} was the last; going on from there', flush=True)
 
     def advance(self, done: int) -> None:
         """Move the bar on a terminal."""
@@ -59,7 +61,7 @@ class Logs:
         path = self.folder / file
         new = not path.exists()
         with path.open('a', newline='') as stream:
-            writer = csv.DictWriter(stream, row)
+            writer = csv.DictWriter(stream, row, lineterminator='\n')
             if new:
                 writer.writeheader()
             writer.writerow(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
+import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Generator
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import write_aside
 from tumorreg_wf.training.logs import Logs
 
 #: A larger norm is no gradient's: convolutions in bfloat16 on a CPU now and then return garbage.
@@ -107,14 +108,19 @@ def train(
     Raises
     ------
     TumorregError
-        If ``out_dir`` holds a training with other settings.
+        If ``out_dir`` holds a training with other settings, or a damaged checkpoint.
     """
     optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
     state: dict[str, Any] = {'step': 0, 'seconds': 0.0, 'losses': {}, 'best': None}
     state['settings'] = settings or {}
     checkpoint = out_dir / 'checkpoint.pt'
     if checkpoint.exists():
-        state |= torch.load(checkpoint, map_location=device, weights_only=True)
+        try:
+            state |= torch.load(checkpoint, map_location=device, weights_only=True)
+        except (EOFError, RuntimeError, pickle.UnpicklingError):
+            raise TumorregError(
+                f'{checkpoint}: this file is damaged. Delete {out_dir} to begin anew.'
+            ) from None
         _check_settings(out_dir, state['settings'], settings or {})
         network.load_state_dict(state['network'])
         optimizer.load_state_dict(state['optimizer'])
@@ -164,8 +170,8 @@ def train(
             if validation is not None and judged:
                 _validate(network, validation, state, logs)
             state |= {'network': network.state_dict(), 'optimizer': optimizer.state_dict()}
-            torch.save(state, checkpoint.with_suffix('.part'))
-            os.replace(checkpoint.with_suffix('.part'), checkpoint)
+            with write_aside(checkpoint) as part:
+                torch.save(state, part)
     prepared.close()
     logs.close()
     best = state['best']

@@ -122,7 +122,7 @@ def init_anatomy_wf(
     target = TARGETS[settings.registration_target]
     stages = registration_settings(settings.registration_settings)
     registration_wf = init_registration_wf(
-        target=target,
+        target=settings.registration_target,
         settings=settings.registration_settings,
         omp_nthreads=threads,
         random_seed=seed,

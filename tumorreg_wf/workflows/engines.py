@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from nipype.pipeline import engine as pe
+from traits.api import TraitError
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.ants import Registration
@@ -57,6 +58,11 @@ def registration_settings(name: str) -> dict:
             isinstance(options, str) for options in settings.values()
         ):
             raise TumorregError(f'{name}: the options of a stage of greedy are one text.')
+        if engine_of(settings) == 'syn':
+            try:
+                Registration(**settings)
+            except TraitError as error:
+                raise TumorregError(f'{name}: {error}') from None
         return settings
     if name not in SETTINGS:
         raise TumorregError(

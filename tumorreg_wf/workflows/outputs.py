@@ -26,7 +26,7 @@ BIDSIGNORE = ['*.html', 'logs/', 'sub-*/figures', 'sub-*/log', '*_xfm.*', '*_mor
 
 MORPH_COLUMNS = {
     'volume_mm3': {'Description': 'Volume of the tumour mask', 'Units': 'mm^3'},
-    'hemisphere': {'Description': 'L, R, or B where the tumour lies on both sides'},
+    'hemisphere': {'Description': 'L, R, or B where over 500 mm^3 of it lie on either side'},
     'midline_crossing': {
         'Description': 'Over 500 mm^3 of one part of the tumour lie on either side'
     },
@@ -131,8 +131,8 @@ def init_derivatives_wf(
     std_t1w, std_brain_mask, std_tumor_mask
         Images in template space; only where ``std_outputs``.
     """
-    raw = [_bids_uri(t1w, bids_dir)]
-    seen = user_mask or flair  # what the tumour mask was made from besides the T1w
+    raw = [_bids_uri(path, bids_dir) for path in (t1w, brain_mask) if path]
+    seen = user_mask or flair  # what the tumour mask was made from besides
     masked = [*raw, *([_bids_uri(seen, bids_dir)] if seen else [])]
     tpl, atlas = template.name, template.atlas_name
     lesion = {'Sources': masked, 'Type': 'Lesion', 'Manual': user_mask is not None}
@@ -141,7 +141,7 @@ def init_derivatives_wf(
     # where a network found the brain, a given tumour is part of it
     found = masked if skull_strip and user_mask else raw
     brain = {
-        'Sources': [_bids_uri(brain_mask, bids_dir)] if brain_mask else found,
+        'Sources': raw[1:] or found,
         'Type': 'Brain',
         'Manual': brain_mask is not None,
     }

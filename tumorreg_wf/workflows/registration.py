@@ -9,6 +9,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.images import CropToMask, InvertMask
 from tumorreg_wf.workflows.engines import (
     ENGINES,
@@ -44,7 +45,7 @@ TARGETS = {
 
 def init_registration_wf(
     *,
-    target: Target = TARGETS['recovered'],
+    target: str = 'recovered',
     settings: str | dict = 'greedy',
     omp_nthreads: int = 1,
     random_seed: int | None = None,
@@ -58,8 +59,8 @@ def init_registration_wf(
 
     Parameters
     ----------
-    target : of :data:`TARGETS`: which T1w will come in, and whether the tumour is masked. The
-        default needs no mask; ``tumorreg`` itself uses ``'original'`` where it goes by tissues.
+    target : name in :data:`TARGETS`: which T1w will come in, and whether the tumour is masked.
+        ``tumorreg`` itself uses ``'original'`` where it goes by tissues.
     settings : engine and how it is used: ``'greedy'`` or ``'syn'``, with ``'_sloppy'`` for trying
         things out or ``'_precise'``, a JSON file, or what
         :func:`tumorreg_wf.workflows.engines.registration_settings` makes of these.
@@ -88,11 +89,14 @@ def init_registration_wf(
     anat2std_xfm
         Its inverse.
     """
+    if target not in TARGETS:
+        raise TumorregError(f'target {target!r}: there are {", ".join(TARGETS)}.')
+    recovered, masked = TARGETS[target]
     workflow = Workflow(name=name)
-    image = 'recovered T1w image' if target.recovered else 'T1w image'
+    image = 'recovered T1w image' if recovered else 'T1w image'
     fields = ['t1w', 'brain_mask', 'dilated_mask', 'template']
     left_out = ''
-    if target.masked:
+    if masked:
         left_out = '; the dilated tumour was left out of the metric [@cfm]'
     named = ''
     if not isinstance(settings, dict):
@@ -137,7 +141,7 @@ def init_registration_wf(
             (fixed_maps, register, [('out', 'fixed_maps')]),
             (inputnode, register, [('template_maps', 'moving_maps')]),
         ])  # fmt: skip
-    if target.masked:
+    if masked:
         # the background stays in the metric, as without a mask: only the tumour is left out
         metric_mask = pe.Node(InvertMask(), name='metric_mask', mem_gb=0.5)
         workflow.connect([

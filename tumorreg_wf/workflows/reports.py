@@ -124,12 +124,12 @@ def init_reportlets_wf(
         (
             'registration',
             _plot(
-                f'Recovered T1w, {template.name} warped onto it, and the edges of the latter',
-                *('patient', 'template', 'edges of the template'),
+                f'T1w, {template.name} warped onto it, and the edges of the latter',
+                *('T1w', 'template', 'edges of the template'),
                 over_as=['image', 'edges'],
                 masked=True,
             ),
-            [('t1w_inpainted', 'in_file'), ('template_in_t1w', 'over_file'), *MASKS],
+            [('t1w_preproc', 'in_file'), ('template_in_t1w', 'over_file'), *MASKS],
         ),
         (
             'tissues',
