@@ -35,6 +35,11 @@ def test_no_seed(given, capsys):
     assert 'a whole number' in capsys.readouterr().err
 
 
+def test_no_more_threads_than_processes():
+    assert settings('--nprocs', '2', '--omp-nthreads', '8').omp_nthreads == 2
+    assert settings('--participant-label', 'sub-01', '02').participants == ('01', '02')
+
+
 def test_names():
     found = settings('--nthreads', '3', '--output-spaces', 'anat')
     assert (found.nprocs, found.output_spaces) == (3, ('T1w',))

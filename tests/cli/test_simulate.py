@@ -113,6 +113,9 @@ def test_writes_patient_and_truth(small_template, tmp_path, capsys):
     assert not flair[tissues == 0].any()
     flair_free, _ = read(stem / 'sub-sim02_desc-tumorfree_FLAIR.nii.gz')
     np.testing.assert_array_equal(flair[mask == 0], flair_free[mask == 0])
+    assert np.mean(flair[mask > 0] != flair_free[mask > 0]) > 0.9
+    legend = (stem / 'sub-sim02_label-tumor_dseg.tsv').read_text().split('\n')
+    assert legend[2] == '1\tOedema' and 'core' in legend[3] and 'rim' in legend[4]
     moved, moved_image = read(stem / 'sub-sim02_desc-masseffect_xfm.nii.gz')
     assert moved.shape == (*t1w.shape, 3)
     assert 1 < np.linalg.norm(moved, axis=-1).max() < 7

@@ -81,6 +81,20 @@ def test_thin_images_have_fewer_levels(slices, steps):
     assert options == f'-m SSD -n {steps} -s 2vox 0.5vox'
 
 
+@pytest.mark.parametrize('brains', ['oblique'], indirect=True)
+def test_there_and_back_is_where_it_was(brains):
+    """Of a turned and bent image, in which the order of the steps shows."""
+    fixed, moving = brains
+    found = GreedyRegistration(fixed_image=fixed, moving_image=moving, settings=SETTINGS).run()
+    both = [found.outputs.composite_transform, found.outputs.inverse_composite_transform]
+    back = ApplyTransforms(
+        dimension=3, input_image=fixed, reference_image=fixed, transforms=both
+    ).run()
+    data = nb.load(fixed).get_fdata()
+    again = nb.load(back.outputs.output_image).get_fdata()
+    assert np.corrcoef(data.ravel(), again.ravel())[0, 1] > 0.99
+
+
 def test_levels_that_are_not_given():
     assert fit_levels('-m SSD', (9, 9, 2)) == '-m SSD'
 

@@ -158,6 +158,16 @@ def test_a_flair_of_a_part_of_the_brain(save):
     assert np.abs(results[0] - results[1])[seen].mean() < 0.05
 
 
+def test_a_tenth_of_the_brain_without_flair_is_said(save):
+    inside = brain()
+    data = np.random.default_rng(0).uniform(100, 900, inside.shape).astype(np.float32)
+    layers = np.cumsum(inside.sum((1, 2))) < 0.1 * inside.sum()
+    data[layers] = 0
+    mask = save(inside.astype(np.uint8), 'mask.nii.gz')
+    node = NormalizeIntensity(in_file=save(data), in_mask=mask, modality='FLAIR')
+    assert 'does not show' in node.run().outputs.notes[0]
+
+
 def test_the_scale_is_kept(save):
     inside = brain()
     data = np.random.default_rng(0).uniform(100, 900, inside.shape).astype(np.float32)
@@ -179,6 +189,14 @@ def test_crop_keeps_the_brain_where_it_is(save):
     assert out.shape == (15 + 6,) * 3
     back = resample(out, nb.load(image), order=0)
     np.testing.assert_array_equal(np.asanyarray(back.dataobj), load(image) * load(mask))
+
+
+def test_the_margin_is_in_millimetres_along_each_axis(save):
+    mask = np.zeros((40, 40, 20), np.uint8)
+    mask[18:22, 18:22, 9:11] = 1
+    path = save(mask, spacing=(1, 1, 5))
+    out = nb.load(CropToMask(in_file=path, in_mask=path, margin=10).run().outputs.out_file)
+    assert out.shape[:2] == (24, 24) and out.shape[2] >= 6  # at least as much along the third
 
 
 def test_dilation_is_in_millimetres(save):

@@ -122,6 +122,8 @@ def test_tumor_tables_alone(save, tmp_path):
     atlas[:3], atlas[3:] = 1, 2
     brain = np.ones_like(atlas)
     brain[5] = 0  # the warped atlas reaches beyond
+    dilated = tumor.copy()
+    dilated[3] = 1
     lut = tmp_path / 'lut.tsv'
     lut.write_text('index\tname\n1\tnear\n2\tfar\n')
     outputs = (
@@ -132,7 +134,7 @@ def test_tumor_tables_alone(save, tmp_path):
             brain_mask=save('brain', brain),
             tissues=save('tissues', atlas),
             atlas_tissues=save('atlas_tissues', np.where(atlas == 1, 2, atlas)),
-            dilated_mask=save('dilated', tumor),
+            dilated_mask=save('dilated', dilated),
             atlas=save('atlas', atlas),
             atlas_lut=str(lut),
             template_name='TPL',
@@ -144,7 +146,7 @@ def test_tumor_tables_alone(save, tmp_path):
     regions = pd.read_csv(outputs.out_regions, sep='\t').set_index('name')
     assert regions.loc['near', 'tumor_mm3'] == 64
     assert regions.loc['far', ['tumor_mm3', 'distance_mm']].tolist() == [0, 2]
-    assert regions['reliability'].to_dict() == {'near': 0, 'far': 1}
+    assert regions['reliability'].to_dict() == {'near': 0, 'far': 0.5}  # half is made up
     assert regions['volume_mm3'].to_dict() == {'near': 108 * 8, 'far': 72 * 8}
     (row,) = pd.read_csv(outputs.out_tumor, sep='\t').to_dict('records')
     assert (row['volume_mm3'], row['n_regions']) == (64, 1)

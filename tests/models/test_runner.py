@@ -129,6 +129,15 @@ def test_strip(weights, files, tmp_path, monkeypatch, capsys):
     image = nb.load(tmp_path / 'mask.nii.gz')
     assert same_grid(image, nb.load(files['t1w'])) and image.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(image.get_fdata() > 0, mask)
+    # a tumour that is known is brain, whatever the network says
+    assert main(arguments('strip', weights, files, tmp_path, tumor=files['tumor'])) == 0
+    tumor = nb.load(files['tumor'])
+    _, both = extract_brain(
+        networks.load_network(weights['strip']), nb.load(files['t1w']), tumor, spacing=2.0
+    )
+    assert not np.array_equal(both, mask)
+    found = nb.load(tmp_path / 'mask.nii.gz').get_fdata() > 0
+    np.testing.assert_array_equal(found, both)
     (tmp_path / 'mask.nii.gz').unlink()
     monkeypatch.setattr(extraction, 'SMALLEST_BRAIN', 1e6)
     assert main(arguments('strip', weights, files, tmp_path)) == REFUSED

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nb
@@ -214,6 +215,8 @@ def test_gaps(tmp_path):
         'no table of quality (desc-qc_morph.tsv)': ['sub-2_ses-a'],
         'no tumour mask in template space': ['sub-2_ses-a'],
     }
+    assert gaps(['1']) == {unfinished: ['sub-1']}
+    write_record(out, '1', replace(Record('a run'), finished=False))
     assert gaps(['1']) == {unfinished: ['sub-1']}
     # a participant was taken out of the dataset
     shutil.rmtree(bids / 'sub-1')

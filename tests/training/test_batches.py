@@ -266,6 +266,10 @@ class TestInpaintingCubes:
         inner = (images != 0).all(1) & (masks == 1).all(1)
         pairs = torch.stack([images[:, 0][inner], images[:, 1][inner]])
         assert torch.corrcoef(pairs)[0, 1] > 0.9
+        for image, within in zip(images, inner, strict=True):  # as bright, and of the same range
+            one, other = image[0][within], image[1][within]
+            assert float(one.mean() - other.mean()) == pytest.approx(0, abs=0.02)
+            assert float(one.std() / other.std()) == pytest.approx(1, abs=0.05)
         # what the other side of a mirrored hole shows is hidden too: holes swap sides
         here, there = (masks[:, 0] == 0), (masks[:, 1] == 0)
         assert there.any() and (here & there).sum() < 0.5 * here.sum()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tumorreg_wf.training import fields
 from tumorreg_wf.training.fields import (
     depth_inside,
     distance,
@@ -46,6 +47,26 @@ def test_random_deformation_is_another_brain_but_a_brain():
     assert moved.shape == (44, 50, 42, 3)
     assert 2 < np.linalg.norm(moved, axis=-1).mean() < 20
     assert jacobian(moved, (3.5, 3.5, 3.5)).min() > 0.3
+
+
+def test_determinant_of_a_linear_displacement():
+    """x + A x has that of 1 + A everywhere, whatever the voxels."""
+    matrix = np.array([[0.1, 0.4, -0.3], [0.2, -0.2, 0.5], [-0.6, 0.3, 0.25]])
+    spacing = (1.0, 2.0, 0.5)
+    where = np.moveaxis(np.indices((5, 6, 7)), 0, -1) * spacing
+    found = jacobian(where @ matrix.T, spacing)
+    np.testing.assert_allclose(found, np.linalg.det(np.eye(3) + matrix), rtol=1e-10)
+
+
+def test_a_random_deformation_turns(monkeypatch):
+    """What is neither scaled nor bent keeps its lengths: off the diagonal signs are opposite."""
+    monkeypatch.setattr(fields, 'random_field', lambda shape, *_: np.zeros(shape, np.float32))
+    moved = random_deformation((9, 9, 9), (2.0, 2.0, 2.0), np.random.default_rng(3))
+    matrix = np.array([(moved[5, 4, 4] - moved[4, 4, 4]), (moved[4, 5, 4] - moved[4, 4, 4]),
+                       (moved[4, 4, 5] - moved[4, 4, 4])]) / 2  # fmt: skip
+    turn = matrix - np.diag(np.diag(matrix))
+    assert np.abs(turn).max() > 0.01
+    np.testing.assert_allclose(turn, -turn.T, atol=1e-6)
 
 
 def test_distances_are_in_millimetres():
