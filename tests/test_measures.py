@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.measures import find_brain_notes, measure_regions, measure_tumor, read_lut
+from tumorreg_wf.measures import (
+    find_brain_notes,
+    find_notes,
+    measure_regions,
+    measure_tumor,
+    read_lut,
+)
 
 SPACING = np.array([1.0, 2.0, 3.0])  # 6 mm^3 a voxel
 
@@ -185,3 +191,42 @@ def test_a_volume_no_brain_has_is_said(ml, odd):
     brain.flat[: ml // 9] = True  # voxels of 9 ml
     notes = find_brain_notes(brain, np.array([30.0, 20.0, 15.0]))
     assert len(notes) == odd and all(f'{ml // 9 * 9} ml' in note for note in notes)
+
+
+class TestNotes:
+    """Of a ball of brain, 2 mm; fluid about the middle and in a sulcus at the surface."""
+
+    def notes(self, tumor, *, sulcus=False, dark=(), outside=0):
+        where = (np.moveaxis(np.indices((60, 60, 60)), 0, -1) - 29.5) * 2.0
+        depth = 55 - np.linalg.norm(where, axis=-1)
+        brain = depth > 0
+        tissues = np.where(depth > 8, 2, 1) * brain
+        tissues[depth > 48] = 3
+        if sulcus:
+            tissues[brain & (np.abs(where[..., 1]) < 3) & (depth < 12)] = 3
+        t1w = np.array([0.0, 60, 90, 20])[tissues]
+        centre, radius = tumor
+        found = brain & (np.linalg.norm(where - centre, axis=-1) < radius)
+        t1w[found] = 20 if dark else 60
+        if dark:  # also in the maps the tumour is what it looks like
+            tissues[found] = 3
+        beyond = np.argwhere(~brain)[:outside]
+        found[tuple(beyond.T)] = True
+        return find_notes(found, found, brain, tissues, t1w, np.full(3, 2.0))
+
+    def said(self, words, *args, **options):
+        return any(words in note for note in self.notes(*args, **options))
+
+    def test_a_sulcus_is_no_ventricle(self):
+        near = ([44, 8, 0], 6)
+        assert not self.said('ventricle', near, sulcus=True)
+        assert self.said('ventricle', ([14, 0, 0], 9))
+
+    def test_dark_as_the_fluid_outside_of_it(self):
+        assert self.said('as dark as fluid', ([25, 0, 0], 12), dark=True)
+        assert not self.said('as dark as fluid', ([25, 0, 0], 12))
+
+    def test_a_little_beyond_the_brain_is_not_worth_a_word(self):
+        large = ([0, 0, 0], 29)  # 100 ml, 8 mm^3 a voxel
+        assert not self.said('outside of the brain mask', large, outside=250)
+        assert self.said('outside of the brain mask', large, outside=800)

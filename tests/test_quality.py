@@ -57,6 +57,13 @@ def test_a_seam_shows_along_every_axis(blocks, axis):
     assert measure_quality(**blocks)['seam_contrast'] > 5
 
 
+def test_a_rim_of_one_voxel_has_no_step_next_to_it(blocks):
+    """Beyond it is no brain: there is nothing to compare the step across the edge with."""
+    hole = np.zeros_like(blocks['hole'])
+    hole[3:17, 3:17, 3:17] = True
+    assert np.isnan(measure_quality(**{**blocks, 'hole': hole})['seam_contrast'])
+
+
 def test_edges_of_the_brain_are_no_seam(blocks):
     blocks['recovered'][~blocks['brain']] = -1e6
     assert measure_quality(**blocks)['seam_contrast'] == pytest.approx(1, abs=0.15)

@@ -24,6 +24,15 @@ def ball(shape=(24, 24, 24)):
     return np.linalg.norm(where, axis=-1) < 8
 
 
+def test_images_with_contrast_agent_are_not_healthy(tmp_path):
+    anat = tmp_path / 'sub-01' / 'anat'
+    anat.mkdir(parents=True)
+    (tmp_path / 'dataset_description.json').write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    for name in ('sub-01_T1w', 'sub-01_ce-gadolinium_T1w'):
+        (anat / f'{name}.nii.gz').touch()
+    assert [path.name for path in brains.find_healthy(tmp_path)] == ['sub-01_T1w.nii.gz']
+
+
 def test_a_deformation_that_cuts_the_brain_is_drawn_again(shifts):
     shifts += [6, -5, 2]
     deformation, bent = brains._bend(ball(), (1, 1, 1), np.random.default_rng(0), order=0)
