@@ -330,6 +330,7 @@ def _configs(root: Path) -> list[dict]:
 
     paths = get_option('config_paths')
     configs = [json.loads(Path(paths[name]).read_text(encoding='utf-8')) for name in CONFIGS]
+    root = Path(root).absolute()
     above = rf'^{re.escape(str(root))}(?=/).*?'
     for entity in (entity for config in configs for entity in config['entities']):
         if 'pattern' in entity:
