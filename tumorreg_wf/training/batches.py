@@ -41,8 +41,8 @@ WELL_CENTRED = 0.75
 #: Holes show at least this much normal tissue, in slices mm^2 and in cubes mm^3.
 SMALLEST_AREA, SMALLEST_VOLUME = 50.0, 200.0
 
-#: A cube to recover is cut out of its brain as it is as often as this: whatever is turned or scaled
-#: is read between voxels, and smoother than the brains to come.
+#: A cube to recover is cut out of its brain as it is as often as this: whatever is turned or
+#: scaled is read between voxels, and smoother than the brains to come.
 AS_STORED = 0.75
 
 #: Size of holes relative to the tumours that lend their shapes.
