@@ -262,33 +262,17 @@ class TestInpaintingCubes:
         brain = patient.brain & patient.brain[::-1]
         t1w = np.where(brain, (t1w + t1w[::-1]) / t1w.std(), 0).astype(np.float16)
         case = Case('sub-s', t1w, None, np.zeros_like(brain), brain)
-        images, masks, _, _ = self.draw([case], [patient.tumor], seed=2)
+        images, masks, _, _ = self.draw([case], [patient.tumor], seed=1)
         inner = (images != 0).all(1) & (masks == 1).all(1)
         pairs = torch.stack([images[:, 0][inner], images[:, 1][inner]])
         assert torch.corrcoef(pairs)[0, 1] > 0.9
         for image, within in zip(images, inner, strict=True):  # as bright, and of the same range
             one, other = image[0][within], image[1][within]
             assert float(one.mean() - other.mean()) == pytest.approx(0, abs=0.02)
-            # one of them is read between voxels, and smoother
             assert float(one.std() / other.std()) == pytest.approx(1, abs=0.05)
         # what the other side of a mirrored hole shows is hidden too: holes swap sides
         here, there = (masks[:, 0] == 0), (masks[:, 1] == 0)
         assert there.any() and (here & there).sum() < 0.5 * here.sum()
-
-    @pytest.mark.parametrize('stored', [0, 1])
-    def test_brains_as_they_are_are_not_read_between_voxels(self, patient, monkeypatch, stored):
-        """Noise shows it: read between voxels it is smoother."""
-        monkeypatch.setattr('tumorreg_wf.training.batches.AS_STORED', stored)
-        noise = np.random.default_rng(0).normal(0, 1, patient.brain.shape)
-        t1w = np.where(patient.brain, noise, 0).astype(np.float16)
-        case = Case('sub-n', t1w, None, np.zeros_like(patient.brain), patient.brain)
-        images, _, truth, valid = self.draw([case], [patient.tumor])
-        for one, within in zip(truth, valid, strict=True):
-            values = one[within > 0]
-            spread = float((values - values.mean()).square().mean().sqrt())
-            assert (0.8 < spread < 1.2) if stored else spread < 0.8
-        # each side is shown on either side, and brains are cut anywhere
-        assert len({float(image[0].sum()) for image in images}) > 3
 
     def test_shapes_too_small_to_make_a_hole(self, healthy):
         with pytest.raises(TumorregError, match='None of the tumour shapes is large enough'):

@@ -12,7 +12,7 @@ from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.models.segmentation import neighbours
 from tumorreg_wf.shapes import deep_voxels
-from tumorreg_wf.symmetry import fit_mirror, from_corner, upright
+from tumorreg_wf.symmetry import fit_mirror, upright
 from tumorreg_wf.training.augment import (
     augment,
     fade,
@@ -40,10 +40,6 @@ WELL_CENTRED = 0.75
 
 #: Holes show at least this much normal tissue, in slices mm^2 and in cubes mm^3.
 SMALLEST_AREA, SMALLEST_VOLUME = 50.0, 200.0
-
-#: A cube to recover is cut out of its brain as it is as often as this: whatever is turned or
-#: scaled is read between voxels, and smoother than the brains to come.
-AS_STORED = 0.75
 
 #: Size of holes relative to the tumours that lend their shapes.
 HOLE_SCALES = (0.35, 1.15)
@@ -314,13 +310,6 @@ class InpaintingCubes(InpaintingBatches):
             fit_mirror(case.t1w.astype(np.float32), case.brain & ~tumor)
             for case, tumor in zip(cases, self.tumors, strict=True)
         ]
-
-    def _turned(self, size: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-        if rng.random() >= AS_STORED:
-            return super()._turned(size, rng)
-        matrix = np.diag([rng.choice([-1.0, 1.0]), 1, 1, 1]) @ from_corner(size)
-        matrix[:3, 3] = np.floor(matrix[:3, 3]) + rng.integers(-4, 5, 3)
-        return matrix
 
     def _draw(self, rng: np.random.Generator) -> tuple[Tensor, ...]:
         number, matrix, t1w, hole, tumor, brain = self._scene(self.size, rng)
