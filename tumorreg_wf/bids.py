@@ -167,19 +167,10 @@ def check_folders(bids_dir: Path, participant: str, sessions: Sequence[str] = ()
         If one may not be read, or is a link that leads nowhere; of sessions those asked for count.
     """
     top = bids_dir / f'sub-{participant}'
-    for folder in (
-        top,
-        *sorted(top.glob('*/')),
-        *sorted(top.glob('ses-*')),
-        *sorted(top.glob('ses-*/*/')),
-    ):
-        session = folder.relative_to(top).parts[:1]
-        if (
-            sessions
-            and session
-            and session[0].startswith('ses-')
-            and session[0][4:] not in sessions
-        ):
+    below = sorted(path for form in ('*/', 'ses-*', 'ses-*/*/') for path in top.glob(form))
+    for folder in (top, *below):
+        named = [part[4:] for part in folder.relative_to(top).parts if part.startswith('ses-')]
+        if sessions and not set(named) <= set(sessions):
             continue
         if folder.is_symlink() and not folder.exists():
             raise TumorregError(
