@@ -89,6 +89,15 @@ def remove_parts(out_dir: Path, participant: str) -> None:
             part.unlink()
 
 
+def unpack(path: Path, most: float = math.inf) -> int:
+    """Read a gzip file to its end, where its checksum is, or to a length; give the length."""
+    length = 0
+    with gzip.open(path) as stream:
+        while length < most and (block := stream.read(2**20)):
+            length += len(block)
+    return length
+
+
 def check_whole(path: Path) -> None:
     """Read a file to its end.
 
@@ -104,10 +113,7 @@ def check_whole(path: Path) -> None:
     try:
         length = path.stat().st_size
         if path.name.endswith('.gz'):
-            with gzip.open(path) as stream:
-                length = 0
-                while block := stream.read(2**20):
-                    length += len(block)
+            length = unpack(path)
         wanted = 1
         if path.name.endswith(('.nii', '.nii.gz')):
             voxels: Any = nb.Nifti1Image.from_filename(path).dataobj

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +10,7 @@ import nibabel as nb
 import numpy as np
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import unpack
 
 #: Most voxels of an image; 0.5 mm over a whole head has a fifth of them.
 MOST_VOXELS = 2**29
@@ -93,11 +93,9 @@ def check_compressed(path: str | Path) -> None:
     if not path.name.endswith('.nii.gz'):
         return
     voxels = cast('Any', nb.load(path)).dataobj
-    left = voxels.offset + voxels.dtype.itemsize * int(np.prod(voxels.shape)) + MOST_BEHIND
+    length = voxels.offset + voxels.dtype.itemsize * int(np.prod(voxels.shape))
     try:
-        with gzip.open(path) as stream:
-            while left > 0 and (block := stream.read(2**20)):
-                left -= len(block)
+        unpack(path, length + MOST_BEHIND)
     except (OSError, EOFError, zlib.error) as error:
         raise TumorregError(
             f'{path}: this file is damaged ({error}). Copy or convert it again, then rerun.'

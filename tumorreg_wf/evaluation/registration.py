@@ -45,7 +45,7 @@ def evaluate_registration(
     *,
     work_dir: Path,
     participants: Sequence[str] = (),
-    arms: Sequence[str] = tuple(ARMS),
+    arms: Sequence[str] = ARMS,
     settings: str = 'greedy',
     shared_affine: bool = False,
     weights: str | Path | None = None,

@@ -32,11 +32,8 @@ from tumorreg_wf.workflows.tissues import MAPS, init_tissues_wf
 #: The arm that knows what no patient shows: the same brain without the tumour.
 ORACLE = 'oracle'
 
-#: What the template is registered to in each arm; the oracle's image has no tumour to replace.
-ARMS = {
-    **{name: name for name in ('original', 'masked', 'recovered', 'recovered-masked')},
-    ORACLE: 'original',
-}
+#: Named as their targets; the oracle's image, which has no tumour to replace, is taken as it is.
+ARMS = ('original', 'masked', 'recovered', 'recovered-masked', ORACLE)
 
 #: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
 DILATION = 3.0
@@ -147,7 +144,7 @@ def init_case_wf(
 
     def register(arm: str, stages: dict) -> pe.Workflow:
         registration_wf = init_registration_wf(
-            target=ARMS[arm],
+            target='original' if arm == ORACLE else arm,
             settings=stages,
             omp_nthreads=omp_nthreads,
             random_seed=random_seed,

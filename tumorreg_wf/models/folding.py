@@ -1,8 +1,11 @@
-"""Folding fine pixels or voxels into channels: full resolution at the price of half of it."""
+"""Volumes for networks: voxels folded into channels, and boxes put back where they were cut."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def fold(x: Tensor) -> Tensor:
@@ -24,3 +27,9 @@ def unfold(x: Tensor) -> Tensor:
     x = x.reshape(n, c // 2**d, *[2] * d, *size)
     x = x.permute(0, 1, *(axis for k in range(2, 2 + d) for axis in (k + d, k)))
     return x.reshape(n, c // 2**d, *(2 * length for length in size))
+
+
+def uncrop(values: Tensor, box: Sequence[slice], shape: Sequence[int]) -> Tensor:
+    """Put channels (..., X, Y, Z) back where a box was cut out of a shape; 0 around it."""
+    sides = zip(reversed(box), reversed(shape), strict=True)
+    return F.pad(values, [edge for side, end in sides for edge in (side.start, end - side.stop)])

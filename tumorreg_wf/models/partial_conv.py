@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tumorreg_wf.images import bounding_box
-from tumorreg_wf.models.folding import fold, unfold
+from tumorreg_wf.models.folding import fold, uncrop, unfold
 
 
 class PartialConv2d(nn.Module):
@@ -269,9 +269,7 @@ class RefinedPConvUNet3D(nn.Module):
             y = F.leaky_relu(self.first(torch.cat([seen * known, known, filled, whole], 1)), 0.1)
             for layer in self.middle:
                 y = y + F.leaky_relu(layer(y), 0.1)
-            sides = zip(box[::-1], before.shape[:0:-1], strict=True)
-            beyond = [edge for side, end in sides for edge in (side.start, end - side.stop)]
-            results.append(before + F.pad(self.last(y)[0], beyond))
+            results.append(before + uncrop(self.last(y)[0], box, before.shape[1:]))
         return torch.stack(results)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tumorreg_wf.models.folding import fold, unfold
+from tumorreg_wf.models.folding import fold, uncrop, unfold
 from tumorreg_wf.tissues import GreyValues, fit_grey_values
 
 
@@ -260,8 +260,7 @@ class TwoStageBrainUNet(nn.Module):
         for image, brain, before in zip(x, found, logits, strict=True):
             box = _box_about(brain[0] > 0.5, self.window)
             seen = torch.cat([image[box], brain[box]])[None]
-            beyond = [side for part in box[:0:-1] for side in (part.start, self.size - part.stop)]
-            results.append(before + F.pad(self.fine(seen)[0], beyond))
+            results.append(before + uncrop(self.fine(seen)[0], box[1:], before.shape[1:]))
         return torch.stack(results)
 
 

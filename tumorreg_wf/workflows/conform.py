@@ -79,21 +79,23 @@ def init_conform_wf(
             (conform_flair, merge_notes, [('notes', 'in2')]),
         ])  # fmt: skip
 
-    if has_tumor_mask:
-        tumor_mask = pe.Node(ConformMask(), name='tumor_mask', mem_gb=0.5)
+    def conform_mask(name: str) -> pe.Node:
+        node = pe.Node(ConformMask(), name=name, mem_gb=0.5)
         workflow.connect([
-            (inputnode, tumor_mask, [('tumor_mask', 'in_file')]),
-            (conform_t1w, tumor_mask, [('out_file', 'reference')]),
+            (inputnode, node, [(name, 'in_file')]),
+            (conform_t1w, node, [('out_file', 'reference')]),
+        ])  # fmt: skip
+        return node
+
+    if has_tumor_mask:
+        tumor_mask = conform_mask('tumor_mask')
+        workflow.connect([
             (tumor_mask, outputnode, [('out_mask', 'tumor_mask')]),
             (tumor_mask, merge_notes, [('notes', 'in3')]),
         ])  # fmt: skip
 
     if has_brain_mask:
-        brain_mask = pe.Node(ConformMask(), name='brain_mask', mem_gb=0.5)
-        workflow.connect([
-            (inputnode, brain_mask, [('brain_mask', 'in_file')]),
-            (conform_t1w, brain_mask, [('out_file', 'reference')]),
-        ])  # fmt: skip
+        brain_mask = conform_mask('brain_mask')
     elif skull_strip == 'force':
         weights = weights or find_weights('brain')
         workflow.__desc__ = (
