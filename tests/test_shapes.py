@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.shapes import deep_voxels, find_shapes, place_shape, read_shape
+from tumorreg_wf.shapes import deep_voxels, find_shapes, name_of, place_shape, read_shape
 
 
 @pytest.fixture
@@ -23,6 +23,10 @@ def test_by_name_and_range(folder):
     assert [path.name for path in find_shapes(folder, slice(1, 2))] == ['2.nii.gz']
     with pytest.raises(TumorregError, match='none in this range'):
         find_shapes(folder, slice(7, 9))
+
+
+def test_dots_are_part_of_a_name(tmp_path):
+    assert name_of(tmp_path / 'sub-01.v2.nii.gz') == 'sub-01.v2'
 
 
 @pytest.mark.parametrize(('spacing', 'expected'), [(1, (8, 12, 20)), (2, (4, 6, 10))])

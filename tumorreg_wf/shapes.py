@@ -21,7 +21,7 @@ def find_shapes(folder: Path, only: slice = slice(None)) -> list[Path]:
 
 def name_of(path: Path) -> str:
     """Name of a label volume: that of its file without the extension."""
-    return path.name.partition('.')[0]
+    return path.name.removesuffix('.nii.gz')
 
 
 def read_shape(path: Path, *, spacing: float) -> np.ndarray:

@@ -1,9 +1,11 @@
 """tumorreg-simulate on a small stand-in for the template."""
 
+import errno
 import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nb
@@ -234,14 +236,41 @@ def test_nothing_is_left_of_what_could_not_be_made(sources, tmp_path, capsys, op
     assert not any(out.iterdir())
 
 
-def test_stopped_by_the_user(small_template, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ('error', 'words'),
+    [
+        (KeyboardInterrupt(), 'interrupted; nothing was kept'),
+        (OSError(errno.ENOSPC, 'No space left on device'), 'No space left'),
+    ],
+)
+def test_of_a_run_that_was_stopped_nothing_is_kept(
+    small_template, tmp_path, monkeypatch, capsys, error, words
+):
     def stop(*_):
-        raise KeyboardInterrupt
+        raise error
 
     monkeypatch.setattr(simulate, 'write_patient', stop)
     assert simulate.main([str(tmp_path / 'out')]) == 1
-    assert 'interrupted; nothing was kept' in capsys.readouterr().err
+    assert words in capsys.readouterr().err
     assert not any((tmp_path / 'out').iterdir())
+
+
+def test_every_patient_has_a_tumour(small_template, tmp_path, monkeypatch, capsys):
+    given, make = [0, 0, 1], simulate.patient_from_template
+
+    def sometimes(rng, shapes):
+        patient, affine = make(rng, shapes)
+        return replace(patient, tumor_mask=patient.tumor_mask & bool(given.pop(0))), affine
+
+    monkeypatch.setattr(simulate, 'patient_from_template', sometimes)
+    assert simulate.main([str(tmp_path / 'out')]) == 0 and not given
+    mask, _ = read(
+        tmp_path / 'out/derivatives/truth/sub-sim01/anat/sub-sim01_label-tumor_mask.nii.gz'
+    )
+    assert mask.any()
+    given += [0] * simulate.TRIES
+    assert simulate.main([str(tmp_path / 'other')]) == 1
+    assert 'nothing is left' in capsys.readouterr().err
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path, capsys):

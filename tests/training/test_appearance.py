@@ -31,6 +31,14 @@ def test_oedema_is_taken_from_grey_matter_only(tumor, tissues, spacing):
     np.testing.assert_array_equal(kept[tumor >= 2], tumor[tumor >= 2])
 
 
+def test_a_small_tumour_in_grey_matter_is_left_as_it_is(tissues, spacing):
+    grey = np.zeros_like(tissues)
+    grey[tuple(np.argwhere(tissues == 1)[0])] = 1
+    for labels in (grey, 2 * grey):  # below 1 ml, whether oedema or core
+        kept = appearance.follow_white_matter(labels, tissues, spacing, np.random.default_rng(0))
+        np.testing.assert_array_equal(kept, labels)
+
+
 def test_patches_lie_in_the_core(tumor, spacing, monkeypatch):
     always = tuple(
         appearance.Patch(1.0, p.scale, p.share, p.t1w, p.flair) for p in appearance.PATCHES

@@ -21,7 +21,7 @@ def test_random_tumor_is_glioma_shaped(tissues, spacing, seed):
 
 def test_a_brain_without_white_matter_has_no_glioma(tissues, spacing):
     with pytest.raises(TumorregError, match='without white matter'):
-        random_tumor(np.where(tissues == 2, 1, tissues), spacing, np.random.default_rng(0))
+        random_tumor(np.where(tissues == 2, 1, tissues), spacing, np.random.default_rng(0), 60)
 
 
 def test_mass_effect_keeps_to_its_range(tissues, spacing):

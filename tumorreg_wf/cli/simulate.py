@@ -21,7 +21,11 @@ from tumorreg_wf.training.brains import (
     patient_from_t1w,
     patient_from_template,
 )
+from tumorreg_wf.training.simulate import SimulatedPatient
 from tumorreg_wf.training.truth import write_dataset_files, write_patient
+
+#: Patients drawn before one with a tumour is given up.
+TRIES = 20
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -33,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         _prepare_folder(args.out_dir)
         try:
             _write_patients(args, brains, shapes)
-        except (TumorregError, KeyboardInterrupt):  # nobody may take a part for all of it
+        except (TumorregError, OSError, KeyboardInterrupt):  # nobody may take a part for all of it
             for path in args.out_dir.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise
@@ -56,8 +60,22 @@ def _write_patients(args: argparse.Namespace, brains: list[Callable], shapes: li
     for number, subject in enumerate(subjects, 1):
         print(f'{subject} ({number} of {len(subjects)})', flush=True)
         rng = np.random.default_rng((args.random_seed, number))
-        patient, affine = brains[(number - 1) % len(brains)](rng=rng, shapes=shapes)
+        patient, affine = _draw_patient(brains[(number - 1) % len(brains)], rng, shapes)
         write_patient(args.out_dir, subject, patient, affine)
+
+
+def _draw_patient(
+    brain: Callable, rng: np.random.Generator, shapes: list[Path]
+) -> tuple[SimulatedPatient, np.ndarray]:
+    """Make a patient that has a tumour: what lies outside the brain or cannot be seen has gone."""
+    for _ in range(TRIES):
+        patient, affine = brain(rng=rng, shapes=shapes)
+        if patient.tumor_mask.any():
+            return patient, affine
+    raise TumorregError(
+        'Of the tumours nothing is left in this brain. Are the label volumes of --shapes tumours '
+        'of more than a few voxels?'
+    )
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -118,7 +118,7 @@ def get_parser() -> argparse.ArgumentParser:
         '--steps', type=_from_0, metavar='N', help=f'default: {_defaults("steps")}'
     )
     training.add_argument(
-        '--batch', type=positive, metavar='N', help='slices, cubes or heads in a batch'
+        '--batch', type=positive, metavar='N', help='slices, cubes or images of a head in a batch'
     )
     training.add_argument(
         '--learning-rate',

@@ -158,7 +158,6 @@ class MeasureArms(SimpleInterface):
             segmented = None
             if isdefined(self.inputs.tissues):  # what was found cannot be judged by itself
                 segmented = 1 + np.where(dilated, priors, found).argmax(0)
-                segmented[~brain] = 0
                 if arm == self.inputs.atlas_arm:
                     atlas = carry(self.inputs.atlas, transform, grid_file, 'NearestNeighbor')
                     table = measure_reliability(

@@ -20,7 +20,7 @@ def choose_weights(task: str, sources: Iterable[str | Path | None]) -> dict[str,
 
     Parameters
     ----------
-    task : ``'segmentation'`` or ``'inpainting'``.
+    task : ``'segmentation'``, ``'inpainting'`` or ``'brain'``.
     sources : as :func:`tumorreg_wf.weights.find_weights` takes them.
 
     Returns

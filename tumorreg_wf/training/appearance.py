@@ -79,11 +79,16 @@ def random_look(rng: np.random.Generator) -> Look:
 def follow_white_matter(
     labels: np.ndarray, tissues: np.ndarray, spacing: Spacing, rng: np.random.Generator
 ) -> np.ndarray:
-    """Take away oedema that lies in grey matter, so that it has fingers."""
+    """Take away oedema that lies in grey matter, so that it has fingers.
+
+    A tumour of which nothing worth mentioning would be left stays as it is.
+    """
     blur = rng.uniform(1.0, 2.0) / np.asarray(spacing, float)
     white = ndimage.gaussian_filter((tissues == WM).astype(np.float32), blur)
     away = (labels == EDEMA) & (white < rng.uniform(0.1, 0.4))
     kept = remove_small_components((labels > 0) & ~away, np.asarray(spacing), 1000)
+    if not kept.any():
+        return labels
     # nor are readers' labels full of small holes
     kept = ~remove_small_components(~kept, np.asarray(spacing), 100)
     return np.where(kept, labels, 0).astype(labels.dtype)
@@ -141,7 +146,7 @@ def mix(
 
 def paint(
     healthy: np.ndarray,
-    white: float,
+    level: float,
     opacity: np.ndarray,
     shares: list[np.ndarray],
     contrast: tuple[Range, Range, Range],
@@ -155,12 +160,12 @@ def paint(
     ----------
     healthy
         Image (X, Y, Z).
-    white
-        Its intensity of white matter.
+    level
+        Intensity that the contrasts are relative to.
     opacity, shares
         What :func:`mix` makes.
     contrast
-        Ranges of oedema, core and rim relative to white matter.
+        Ranges of oedema, core and rim, relative to it.
     roughness
         Strength of the texture; 1 is typical.
     spacing
@@ -168,7 +173,7 @@ def paint(
     """
     texture = 1 + 0.05 * roughness * random_field(healthy.shape, spacing, 3.0, rng)
     texture += 0.1 * roughness * random_field(healthy.shape, spacing, 12.0, rng)
-    level = sum(
+    mixed = sum(
         share * rng.uniform(*limits) for share, limits in zip(shares, contrast, strict=True)
     )
-    return (1 - opacity) * healthy + opacity * white * np.maximum(texture, 0.2) * level
+    return (1 - opacity) * healthy + opacity * level * np.maximum(texture, 0.2) * mixed

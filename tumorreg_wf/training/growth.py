@@ -25,7 +25,7 @@ def random_tumor(
     tissues: np.ndarray,
     spacing: Spacing,
     rng: np.random.Generator,
-    volume_ml: float | None = None,
+    volume_ml: float,
 ) -> np.ndarray:
     """Grow a glioma-shaped label map that prefers white matter and stops at CSF.
 
@@ -38,7 +38,7 @@ def random_tumor(
     rng
         Decides place and shape.
     volume_ml
-        About the volume of the whole tumour; drawn from 20 to 120 ml if not given.
+        About the volume of the whole tumour.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def random_tumor(
         uint8: 1 oedema, 2 non-enhancing or necrotic core, 3 enhancing rim.
     """
     spacing = np.asarray(spacing, float)
-    wanted = 1000 * (rng.uniform(20, 120) if volume_ml is None else volume_ml)
+    wanted = 1000 * volume_ml
     whole, box = tissues.shape, bounding_box(tissues > 0, margin=2)
     tissues = tissues[box]
     shape = tissues.shape
@@ -70,7 +70,7 @@ def mass_effect(
     brain: np.ndarray,
     spacing: Spacing,
     rng: np.random.Generator,
-    largest: tuple[float, float] = (2, 6),
+    largest: tuple[float, float],
 ) -> np.ndarray:
     """Displacement (X, Y, Z, 3) in mm by which the core pushes tissue away.
 

@@ -222,7 +222,7 @@ class HeadBatches:
     ----------
     heads, shapes : as :func:`tumorreg_wf.training.heads.read_heads` gives them.
     spacing, size : of the network's grid; mm, voxels.
-    batch : heads in a batch.
+    batch : images in a batch.
     """
 
     def __init__(

@@ -15,8 +15,8 @@ class Recipe:
     ----------
     architecture : class name of the network.
     width : channels of its first level.
-    batch : slices, cubes or heads in a batch.
-    learning_rate : of Adam at the first step.
+    batch : slices, cubes or images of a head in a batch.
+    learning_rate : of Adam, see :func:`tumorreg_wf.training.loop.train`.
     steps : number of steps.
     spacing : edge of the voxels the network sees, mm.
     fine_tuning_rate, weight_decay : see :func:`tumorreg_wf.training.loop.train`.
