@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bids import BIDSLayout
 
 from tumorreg_wf.bids import (
     Anatomy,
@@ -133,6 +134,14 @@ def test_a_database_of_another_dataset_is_refused(tree, tmp_path):
     other = tree('sub-01_T1w', root='other')
     with pytest.raises(TumorregError, match='another dataset, .*bids. Give another'):
         open_layout(other, ['01'], database)
+
+
+@pytest.mark.parametrize('derivatives', [False, True])
+def test_a_database_of_another_program_is_refused(tree, tmp_path, derivatives):
+    root, database = tree('sub-01_T1w'), tmp_path / 'database'
+    BIDSLayout(root, validate=False, derivatives=derivatives, database_path=database)
+    with pytest.raises(TumorregError, match='made by another program'):
+        open_layout(root, ['01'], database)
 
 
 def test_processes_that_start_at_once_share_a_database(tree, tmp_path):

@@ -102,6 +102,7 @@ class TestFolder:
     def test_images_are_taken_as_they_are(self, source, tmp_path):
         template = load_template(source, tmp_path / 'out')
         assert (template.name, template.atlas_name) == ('Phantom', 'Quarters')
+        assert not template.tissues_found
         stem = source / 'tpl-Phantom_res-01'
         for path, ending in (
             (template.t1w, 'desc-brain_T1w'),
@@ -168,6 +169,7 @@ class TestFolder:
         assert len(list(template.t1w.parent.iterdir())) == 7
         load_template(source, tmp_path / 'out', find_tissues=find_tissues)
         assert len(seen) == 1
+        assert template.tissues_found
         other = load_template(source, tmp_path / 'out', find_tissues=find_tissues, found_by='b')
         assert len(seen) == 2 and other.t1w.parent != template.t1w.parent
 

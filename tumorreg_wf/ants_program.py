@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     program = getattr(load_library(), name, None) if name[:1].isalpha() else None
     if program is None:
         print(
-            "The first argument is one of ANTs' programs, as antsApplyTransforms.", file=sys.stderr
+            f'antspyx has no program {name} of ANTs. Where ANTs is installed and on PATH, its own '
+            'is taken.',
+            file=sys.stderr,
         )
         return 2
     return program(arguments)

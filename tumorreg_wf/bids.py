@@ -267,7 +267,8 @@ def open_layout(root: Path, participants: Iterable[str], database_dir: Path | No
     Raises
     ------
     TumorregError
-        If pybids cannot read the dataset, or the database is that of another one.
+        If pybids cannot read the dataset, or the database is that of another one or another
+        program's.
     """
     if database_dir is None:
         labels = '|'.join(map(re.escape, participants))
@@ -290,6 +291,12 @@ def open_layout(root: Path, participants: Iterable[str], database_dir: Path | No
         raise TumorregError(
             f'{database_dir}: the database of another dataset, {layout.root}. '
             'Give another --bids-database-dir, or delete this one.'
+        )
+    # what others index has other entities, and files of earlier runs among the dataset's own
+    if layout.connection_manager.layout_info.config != _configs(root):
+        raise TumorregError(
+            f'{database_dir}: this database was made by another program, or another version of '
+            'tumorreg. Give another --bids-database-dir, where it makes its own.'
         )
     return layout
 

@@ -6,7 +6,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +42,7 @@ class Template:
     atlas_name : as in file names, ``atlas-<name>``.
     atlas, atlas_lut : label image and BIDS look-up table (index, name, ...).
     source, atlas_source : T1w and label image the user gave; None for the packaged ones.
+    tissues_found : whether a network found the maps, since the template came without.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Template:
     atlas_lut: Path
     source: Path | None = None
     atlas_source: Path | None = None
+    tissues_found: bool = False
 
     @property
     def is_there(self) -> bool:
@@ -116,17 +118,22 @@ def load_template(
             f'{labels}: an atlas needs a look-up table beside it, {_table_of(labels).name}, with '
             'the columns index and name.'
         )
-    if found is not None and not found.maps and find_tissues is None:
+    without_maps = found is not None and not found.maps
+    if without_maps and find_tissues is None:
         raise TumorregError(
             f'{source}: this template has no maps of tissues '
-            f'(tpl-{name}_res-01_label-GM_probseg.nii.gz, and of WM and CSF).'
+            f'(tpl-{name}_res-01_label-GM_probseg.nii.gz, and of WM and CSF). A find_tissues '
+            'finds them.'
         )
     files = [] if found is None else [found.t1w, found.mask, *found.maps]
     files += [] if labels is None else [labels, _table_of(labels)]
     atlas_name = DEFAULT_ATLAS if labels is None else _name_of_atlas(labels)
-    stamp = _stamp(files, '' if found is None or found.maps else found_by)
-    paths = _paths(
-        name, atlas_name, folder / f'{name}-{stamp}', None if found is None else found.t1w, labels
+    stamp = _stamp(files, found_by if without_maps else '')
+    paths = replace(
+        _paths(name, atlas_name, folder / f'{name}-{stamp}'),
+        source=None if found is None else found.t1w,
+        atlas_source=labels,
+        tissues_found=without_maps,
     )
     if not paths.is_there:  # those who tidy up scratch disks delete file by file
         paths.t1w.parent.mkdir(parents=True, exist_ok=True)
@@ -307,9 +314,7 @@ def _fetch(name: str) -> Path:
         ) from None
 
 
-def _paths(
-    name: str, atlas_name: str, folder: Path, source: Path | None, atlas_source: Path | None
-) -> Template:
+def _paths(name: str, atlas_name: str, folder: Path) -> Template:
     def path(ending: str) -> Path:
         return folder / f'tpl-{name}_{ending}'
 
@@ -325,8 +330,6 @@ def _paths(
         atlas_name=atlas_name,
         atlas=path(f'atlas-{atlas_name}_dseg.nii.gz'),
         atlas_lut=path(f'atlas-{atlas_name}_dseg.tsv'),
-        source=source,
-        atlas_source=atlas_source,
     )
 
 

@@ -41,5 +41,8 @@ def test_no_more_threads_than_processes():
 
 
 def test_names():
+    for option in ('--skip_bids_validation', '--boilerplate_only'):  # fMRIPrep takes either
+        settings(option)
+    assert settings('--n_cpus', '3').nprocs == 3
     found = settings('--nthreads', '3', '--output-spaces', 'anat')
     assert (found.nprocs, found.output_spaces) == (3, ('T1w',))

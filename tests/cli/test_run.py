@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tumorreg_wf.bids import open_layout
 from tumorreg_wf.cli.run import main
 from tumorreg_wf.weights import PACKAGED
 
@@ -388,6 +389,33 @@ def test_a_mask_of_another_name_is_missed(bids_phantom, tmp_path):
     assert done.returncode == 0, done.stderr
     assert 'sub-02_label-tumour_mask.nii.gz' in done.stdout + done.stderr
     assert str(tmp_path / 'out' / 'logs' / 'CITATION.md') in done.stdout
+    # what else is there is not of this run
+    assert not (tmp_path / 'out' / 'dataset_description.json').exists()
+
+
+def test_masks_are_in_a_folder_below(bids_phantom, tmp_path):
+    masks = tmp_path / 'derivatives' / 'hand'
+    (masks / 'sub-02').mkdir(parents=True)
+    for folder in (masks, masks.parent):
+        (folder / 'dataset_description.json').write_text('{"Name": "x", "BIDSVersion": "1.10.0"}')
+    done = tumorreg(
+        *(bids_phantom, tmp_path / 'out', 'participant', '-w', tmp_path / 'work'),
+        *('--participant-label', '02', '--boilerplate-only', '-d', masks.parent),
+    )
+    assert f'Is it {masks} that was meant?' in done.stdout + done.stderr
+
+
+def test_a_t1w_newer_than_the_database(bids_phantom, tmp_path):
+    root = shutil.copytree(bids_phantom, tmp_path / 'bids')
+    open_layout(root, [], tmp_path / 'database').connection_manager.session.close()
+    anat = root / 'sub-07' / 'anat'
+    anat.mkdir(parents=True)
+    shutil.copy(root / 'sub-02/anat/sub-02_T1w.nii.gz', anat / 'sub-07_T1w.nii.gz')
+    done = tumorreg(
+        *(root, tmp_path / 'out', 'participant', '-w', tmp_path / 'work'),
+        *('--participant-label', '07', '--bids-database-dir', tmp_path / 'database'),
+    )
+    check_message(done, 1, 'sub-07_T1w.nii.gz is not taken: it is newer than the database')
 
 
 def test_a_folder_with_html_in_its_name(tmp_path):

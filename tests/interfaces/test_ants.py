@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from tumorreg_wf.ants_program import main
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.interfaces.ants import (
     ApplyTransforms,
@@ -17,6 +18,11 @@ from tumorreg_wf.interfaces.ants import (
 )
 from tumorreg_wf.workflows.ants import ants_settings, seed_node
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
+
+
+def test_a_program_that_is_not_embedded(capsys):
+    assert main(['ImageMath', '3']) == 2
+    assert 'antspyx has no program ImageMath of ANTs' in capsys.readouterr().err
 
 
 def test_registration_and_its_inverse(brains):

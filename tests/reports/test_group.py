@@ -45,7 +45,9 @@ def add_mask(stem, box, shape=(8, 8, 8), template='T', spacing=2.0):
     mask[box] = 1
     affine = np.diag([-spacing, spacing, spacing, 1])
     path = f'{stem}_space-{template}_'
-    nb.Nifti1Image(mask, affine).to_filename(f'{path}label-tumor_mask.nii.gz')
+    image = nb.Nifti1Image(mask, affine)
+    image.set_sform(affine, 4)  # as of a template
+    image.to_filename(f'{path}label-tumor_mask.nii.gz')
     t1w = np.full(shape, 100, np.float32)
     nb.Nifti1Image(t1w, affine).to_filename(f'{path}desc-preproc_T1w.nii.gz')
     brain = np.ones(shape, np.uint8)
@@ -144,6 +146,7 @@ def test_frequency(tmp_path):
     data = image.get_fdata()
     assert data.shape == (8, 8, 8)
     assert np.array_equal(image.affine, np.diag([-2, 2, 2, 1]))
+    assert int(image.header['sform_code']) == 4
     assert data[3, 3, 3] == pytest.approx(1 / 2)
     assert data[4, 3, 3] == pytest.approx(1 / 2 + 1 / 4)
     assert data[1, 1, 1] == 0
@@ -247,6 +250,13 @@ def test_page(cohort):
     assert 'sub-&lt;b&gt;' in html and '&lt;in&gt;' in html
     for session in ('ses-a', 'ses-b'):  # rows of one patient can be told apart
         assert html.count(f'<tr><th scope="row">sub-10_{session}<') == 1
+
+
+def test_page_takes_volumes_of_those_with_a_tumour(tmp_path):
+    for label, volume in (('1', 1000), ('2', 3000), ('3', 0)):
+        add_patient(tmp_path, label, volume_mm3=volume)
+    html = write_page(tmp_path)
+    assert 'median 2.0 ml, up to 3.0 ml, where there is a tumour' in html
 
 
 def test_page_needs_no_network(cohort):

@@ -8,6 +8,7 @@ from tumorreg_wf.bids import Anatomy
 from tumorreg_wf.settings import Settings
 from tumorreg_wf.template import load_template
 from tumorreg_wf.weights import find_weights
+from tumorreg_wf.workflows.atlas import init_atlas_wf
 from tumorreg_wf.workflows.base import init_tumorreg_wf
 from tumorreg_wf.workflows.segmentation import init_segmentation_wf
 
@@ -65,6 +66,13 @@ def test_methods_say_what_kind_of_network_it_was(network, members, said):
     config = {'members': [{'network': one} for one in members]} if members else {}
     weights = replace(find_weights('segmentation'), architecture=network, config=config)
     assert said in init_segmentation_wf(weights=weights).__desc__
+
+
+def test_methods_say_where_the_templates_tissues_come_from(template_phantom, tmp_path):
+    template = load_template(template_phantom, tmp_path)
+    said = "Those of Phantom had been found like the patient's."
+    assert said not in init_atlas_wf(template=template).__desc__
+    assert said in init_atlas_wf(template=replace(template, tissues_found=True)).__desc__
 
 
 def test_a_given_mask_takes_the_place_of_the_unet(build, anatomy):
@@ -187,11 +195,12 @@ def test_settings_reach_their_nodes(build, anatomy, bids_phantom):
 
 
 @pytest.mark.parametrize('given', [False, True])
-def test_sidecars_say_what_was_given(build, anatomy, given):
+def test_sidecars_say_what_was_given(build, anatomy, tmp_path, given):
     masks = {}
     if given:
+        (tmp_path / 'sub-01_desc-brain_mask.json').write_text('{"Manual": true}')
         masks = {
-            name: anatomy.t1w.with_name(f'sub-01_{ending}.nii.gz')
+            name: tmp_path / f'sub-01_{ending}.nii.gz'
             for name, ending in (
                 ('tumor_mask', 'label-tumor_mask'),
                 ('brain_mask', 'desc-brain_mask'),
@@ -207,12 +216,19 @@ def test_sidecars_say_what_was_given(build, anatomy, given):
 
     brain = ['sub-01_desc-brain_mask.nii.gz'] if given else []
     seen = 'sub-01_label-tumor_mask.nii.gz' if given else anatomy.flair.name
-    assert meta('tumor_mask')['Manual'] == meta('brain_mask')['Manual'] == given
+    # a person drew what its sidecar says so of
+    assert meta('brain_mask')['Manual'] is given
+    assert ('Manual' in meta('tumor_mask')) != given
+    assert meta('dilated_mask')['Manual'] is False
     assert meta('t1w_preproc')['SkullStripped'] != given
     assert sources('t1w_preproc') == [anatomy.t1w.name, *brain]
     assert sources('brain_mask') == (brain or [anatomy.t1w.name])
-    for field in ('tumor_mask', 't1w_inpainted', 'dseg', 'gm_probseg'):
+    for field in ('tumor_mask', 't1w_inpainted'):
         assert sources(field) == [anatomy.t1w.name, *brain, seen]
+    template = ['tpl-Phantom_res-01_desc-brain_T1w.nii.gz']
+    labels = ['tpl-Phantom_res-01_atlas-Quarters_dseg.nii.gz']
+    for field, more in (('dseg', []), ('gm_probseg', []), ('atlas', labels)):
+        assert sources(field) == [anatomy.t1w.name, *brain, seen, *template, *more]
     # of a head what lies around a mask is kept
     assert ('sub_01_wf.bias_correction_wf.scale_t1w' in nodes) == given
 

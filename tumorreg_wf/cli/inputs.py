@@ -92,6 +92,8 @@ def _warn_of_unused(settings: Settings, found: dict[str, list[Anatomy]], console
             if path not in used
         ]
         left = f' Not used: {list_some(images, 5)}.' if images else ''
+        if inner := next(folder.glob(f'*/sub-{without[0].subject}'), None):
+            left += f' Is it {inner.parent} that was meant?'
         console.warn(
             f'{folder}: no mask of it is used for {list_some([a.label for a in without], 5)}. '
             'Masks are named ..._label-tumor_mask, ..._label-lesion_roi or ..._desc-brain_mask, '
@@ -113,14 +115,14 @@ def _no_t1w(participant: str, settings: Settings) -> str:
         message += f' There are: {", ".join(sorted(present)) or "none"}.'
     elif others:
         filtered = 'a filter leaves it out, ' if settings.bids_filters else ''
+        database = settings.bids_database_dir
+        newer = f'it is newer than the database {database} (delete that), ' if database else ''
         message += (
-            f' {others[0].name} is not taken: {filtered}it lies outside of anat/, or its name has '
-            'desc-, space- or part-, as images have that were processed.'
+            f' {others[0].name} is not taken: {filtered}{newer}it lies outside of anat/, or its '
+            'name has desc-, space- or part-, as images have that were processed.'
         )
     else:
         message += f' Its name must be sub-{participant}[_ses-..]_T1w.nii.gz, in anat/.'
-    if settings.bids_database_dir is not None:
-        message += f' If it is newer than the database, delete {settings.bids_database_dir}.'
     return message
 
 

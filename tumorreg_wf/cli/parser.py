@@ -63,10 +63,10 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     bids.add_argument(
         '--bids-database-dir', type=Path, metavar='PATH',
-        help='folder of a pybids database, made there if it does not exist',
+        help='folder of a pybids database of tumorreg, made there if it does not exist',
     )  # fmt: skip
     bids.add_argument(
-        '--skip-bids-validation', action='store_true',
+        '--skip-bids-validation', '--skip_bids_validation', action='store_true',
         help='do not check dataset_description.json',
     )  # fmt: skip
 
@@ -143,8 +143,8 @@ def get_parser() -> argparse.ArgumentParser:
 
     resources = parser.add_argument_group('resources')
     resources.add_argument(
-        '--nprocs', '--nthreads', '--n-cpus', type=positive, default=cores(), metavar='N',
-        help='processes at a time (default: all cores this process may use)',
+        '--nprocs', '--nthreads', '--n-cpus', '--n_cpus', type=positive, default=cores(),
+        metavar='N', help='processes at a time (default: all cores this process may use)',
     )  # fmt: skip
     resources.add_argument(
         '--omp-nthreads', type=positive, metavar='N',
@@ -159,7 +159,7 @@ def get_parser() -> argparse.ArgumentParser:
         help='where the networks run (default: auto, a GPU where there is one)',
     )  # fmt: skip
     resources.add_argument(
-        '--use-plugin', type=Path, metavar='FILE',
+        '--use-plugin', '--nipype-plugin-file', type=Path, metavar='FILE',
         help='YAML file with plugin (SLURM, SGE, PBS, Dask, MultiProc...) and plugin_args of '
         'Nipype; docs/hpc.md has examples',
     )  # fmt: skip
@@ -172,7 +172,10 @@ def get_parser() -> argparse.ArgumentParser:
         '--stop-on-first-crash', action='store_true', help='stop all at the first failure'
     )
     resources.add_argument(
-        '--boilerplate-only', action='store_true', help='only write logs/CITATION.md'
+        '--boilerplate-only',
+        '--boilerplate_only',
+        action='store_true',
+        help='only write logs/CITATION.md',
     )
     resources.add_argument(
         '--reports-only', action='store_true', help='only write the reports of the last runs anew'

@@ -211,7 +211,8 @@ def _find_template(settings: Settings) -> Template:
     for space in settings.output_spaces or ():
         if space not in ('T1w', template.name):
             raise TumorregError(
-                f'--output-spaces {space}: only T1w and the template ({template.name}) are known.'
+                f'--output-spaces {space}: only T1w and the template ({template.name}) are known. '
+                'Another one is chosen with --template.'
             )
     return template
 
@@ -297,7 +298,6 @@ def _run(
 
     run = console.name
     anatomies, failures = find_input(settings, participants, console)
-    write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=shlex.join(sys.argv))
     for participant, failure in failures.items():
         write_failure(crash_folder(settings.out_dir, participant, run), failure.reason)
     records = {label: Record(run) for label in participants}
@@ -314,6 +314,7 @@ def _run(
     if opts.boilerplate_only:
         return _tell(failures, settings, participants, console)
 
+    write_dataset_files(settings.out_dir, bids_dir=settings.bids_dir, command=shlex.join(sys.argv))
     others: dict[str, Record] = {}
     for label, record in records.items():  # whoever finishes gets a new one
         earlier = read_record(settings.out_dir, label) or Record(run)

@@ -239,9 +239,14 @@ def _map_tumors(template: str, masks: list[Path]) -> TumorMap:
     for t1w, brain in complete[:MOST_BACKGROUNDS]:
         data = read(t1w) * (read(brain) > 0)
         background += data / max(float(data.mean()), 1e-6)
+    frequency = nb.Nifti1Image(np.minimum(total, 1), first.affine, first.header)
+    # the codes of the masks say that this is the space of a template
+    header = nb.Nifti1Image.from_filename(masks[0]).header
+    frequency.set_sform(first.affine, int(header['sform_code']))
+    frequency.set_qform(first.affine, int(header['qform_code']))
     return TumorMap(
         template=template,
-        frequency=nb.Nifti1Image(np.minimum(total, 1), first.affine, first.header),
+        frequency=frequency,
         background=nb.Nifti1Image(background, first.affine, first.header),
         patients=len(shares),
         masks=tuple(masks),

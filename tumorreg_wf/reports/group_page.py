@@ -74,7 +74,7 @@ def summary_html(group: pd.DataFrame, gaps: Mapping[str, Sequence[str]], out_dir
     rows = [
         ('Patients', str(patients)),
         ('T1w images', str(len(group))),
-        ('Tumour volume', f'median {median(volumes):.1f} ml, up to {max(volumes):.1f} ml'),
+        ('Tumour volume', _describe_volumes([volume for volume in volumes if volume])),
         ('Side', f'left {sides.get("L", 0)}, right {sides.get("R", 0)}, both {sides.get("B", 0)}'),
         ('Without a tumour', str(sum(volume == 0 for volume in volumes))),
     ]
@@ -94,6 +94,12 @@ def summary_html(group: pd.DataFrame, gaps: Mapping[str, Sequence[str]], out_dir
         warnings.append(f'Not complete: see the {count} names under Missing.')
     lines = [f'<p class="warning" role="alert">{text}</p>' for text in warnings]
     return '\n'.join([*lines, html_table(rows)])
+
+
+def _describe_volumes(volumes: Sequence[float]) -> str:
+    if not volumes:
+        return 'n/a'
+    return f'median {median(volumes):.1f} ml, up to {max(volumes):.1f} ml, where there is a tumour'
 
 
 def patients_html(group: pd.DataFrame, out_dir: Path) -> str:

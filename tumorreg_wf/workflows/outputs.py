@@ -135,39 +135,47 @@ def init_derivatives_wf(
     seen = user_mask or flair  # what the tumour mask was made from besides
     masked = [*raw, *([_bids_uri(seen, bids_dir)] if seen else [])]
     tpl, atlas = template.name, template.atlas_name
-    lesion = {'Sources': masked, 'Type': 'Lesion', 'Manual': user_mask is not None}
-    tumor = {'label': 'tumor', 'meta_dict': lesion}
+    lesion = {'Sources': masked, 'Type': 'Lesion', **_manual(user_mask)}
+    dilated = lesion | {'Manual': False}
     plain = {'Sources': raw, 'SkullStripped': skull_stripped}
     # where a network found the brain, a given tumour is part of it
     found = masked if skull_strip and user_mask else raw
     brain = {
         'Sources': raw[1:] or found,
         'Type': 'Brain',
-        'Manual': brain_mask is not None,
+        **_manual(brain_mask),
     }
     filled = {
         'Sources': masked,
         'SkullStripped': skull_stripped,
         'Description': 'Tumour replaced by made-up normal tissue; mass effect remains.',
     }
-    labels = {'Sources': masked, 'Manual': False}
-    given = template.atlas_source
-    regions = labels | {'Sources': [*masked, *([given.as_uri()] if given else [])]}
+    found_tumor = {'Sources': masked, 'Manual': False}
+    # what the template or the atlas says of the patient comes from their files, too
+    tissues, regions = (
+        found_tumor | {'Sources': [*masked, *(path.as_uri() for path in given if path)]}
+        for given in ([template.source], [template.source, template.atlas_source])
+    )
     # input field: entities and metadata of its file
     outputs: dict[str, dict] = {
         't1w_preproc': {'desc': 'preproc', 'suffix': 'T1w', 'meta_dict': plain},
         'brain_mask': {'desc': 'brain', 'suffix': 'mask', 'meta_dict': brain},
-        'tumor_mask': {'suffix': 'mask', **tumor},
-        'dilated_mask': {'desc': 'dilated', 'suffix': 'mask', **tumor},
+        'tumor_mask': {'label': 'tumor', 'suffix': 'mask', 'meta_dict': lesion},
+        'dilated_mask': {
+            'label': 'tumor',
+            'desc': 'dilated',
+            'suffix': 'mask',
+            'meta_dict': dilated,
+        },
         't1w_inpainted': {'desc': 'inpainted', 'suffix': 'T1w', 'meta_dict': filled},
         'std2anat_xfm': {'from': tpl, 'to': 'T1w', 'mode': 'image', 'suffix': 'xfm'},
         'anat2std_xfm': {'from': 'T1w', 'to': tpl, 'mode': 'image', 'suffix': 'xfm'},
-        'dseg': {'suffix': 'dseg', 'meta_dict': labels},
-        'inpainted_dseg': {'desc': 'inpainted', 'suffix': 'dseg', 'meta_dict': labels},
-        'atlas_dseg': {'desc': 'atlas', 'suffix': 'dseg', 'meta_dict': labels},
-        'gm_probseg': {'label': 'GM', 'suffix': 'probseg', 'meta_dict': labels},
-        'wm_probseg': {'label': 'WM', 'suffix': 'probseg', 'meta_dict': labels},
-        'csf_probseg': {'label': 'CSF', 'suffix': 'probseg', 'meta_dict': labels},
+        'dseg': {'suffix': 'dseg', 'meta_dict': tissues},
+        'inpainted_dseg': {'desc': 'inpainted', 'suffix': 'dseg', 'meta_dict': tissues},
+        'atlas_dseg': {'desc': 'atlas', 'suffix': 'dseg', 'meta_dict': tissues},
+        'gm_probseg': {'label': 'GM', 'suffix': 'probseg', 'meta_dict': tissues},
+        'wm_probseg': {'label': 'WM', 'suffix': 'probseg', 'meta_dict': tissues},
+        'csf_probseg': {'label': 'CSF', 'suffix': 'probseg', 'meta_dict': tissues},
         'dseg_lut': {'suffix': 'dseg'},
         'inpainted_dseg_lut': {'desc': 'inpainted', 'suffix': 'dseg'},
         'atlas_dseg_lut': {'desc': 'atlas', 'suffix': 'dseg'},
@@ -183,7 +191,11 @@ def init_derivatives_wf(
         'quality_tsv': {'desc': 'qc', 'suffix': 'morph', 'meta_dict': MEASURES},
     }
     if user_mask is None:
-        outputs['tumor_probseg'] = {'suffix': 'probseg', 'label': 'tumor', 'meta_dict': labels}
+        outputs['tumor_probseg'] = {
+            'suffix': 'probseg',
+            'label': 'tumor',
+            'meta_dict': found_tumor,
+        }
     if std_outputs:
         # BIDS knows the standard templates; any other is named by its file
         where = {} if template.source is None else {'SpatialReference': template.source.as_uri()}
@@ -224,6 +236,18 @@ def _sink(name: str, out_dir: str, source_file: str, entities: dict) -> pe.Node:
         name=name,
         mem_gb=0.5,
     )
+
+
+def _manual(mask: str | None) -> dict:
+    """Say whether a person drew a mask, as its sidecar does; nothing where it is silent."""
+    if mask is None:
+        return {'Manual': False}
+    sidecar = Path(mask.removesuffix('.gz')).with_suffix('.json')
+    try:
+        manual = json.loads(sidecar.read_text('utf-8-sig'))['Manual']
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {'Manual': manual} if isinstance(manual, bool) else {}
 
 
 def _bids_uri(path: str, bids_dir: str) -> str:

@@ -191,5 +191,6 @@ def _list_sources(
         ('Weights, recovery', tell('inpainting')),
         ('Weights, tissues', tell('tissues')),
         ('Template', f'{template.name}, {template.source or "packaged with nilearn"}'),
+        ('Tissues of the template', FOUND if template.tissues_found else 'come with it'),
         ('Atlas', f'{template.atlas_name}, {template.atlas_source or "packaged with tumorreg"}'),
     ]
