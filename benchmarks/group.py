@@ -20,7 +20,13 @@ from tumorreg_wf.reports import group
 from tumorreg_wf.reports.group_page import write_group_report
 
 Result = TypeVar('Result')
-READ = ('desc-tumor_morph.*', 'desc-qc_morph.*', 'space-*_label-tumor_mask.*', 'space-*_T1w.*')
+READ = (
+    'desc-tumor_morph.*',
+    'desc-qc_morph.*',
+    'space-*_label-tumor_mask.*',
+    'space-*_desc-brain_mask.*',
+    'space-*_T1w.*',
+)
 
 
 def copy_patient(derivatives: Path, folder: Path, patients: int) -> None:

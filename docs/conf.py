@@ -16,6 +16,7 @@ import graphs  # noqa: E402
 from tumorreg_wf import __version__  # noqa: E402
 from tumorreg_wf.cli import evaluate, parser, simulate, train_parser  # noqa: E402
 from tumorreg_wf.template import Template  # noqa: E402
+from tumorreg_wf.weights import TASKS, find_weights  # noqa: E402
 
 project = 'tumorreg'
 author = 'The tumorreg developers'
@@ -54,7 +55,11 @@ FILE = __file__  # workflows want files that exist; none is read
 TEMPLATE = Template('TPL', FILE, FILE, (FILE,) * 3, 'A', FILE, FILE)
 ARGUMENTS = {
     'init_atlas_wf': {'template': TEMPLATE},
-    'init_reportlets_wf': {'out_dir': '/out', 'template_name': 'TPL', 'has_flair': True},
+    'init_reportlets_wf': {
+        'out_dir': '/out',
+        'template': TEMPLATE,
+        'weights': {task: find_weights(task) for task in TASKS},
+    },
 }
 
 

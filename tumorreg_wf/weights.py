@@ -57,8 +57,8 @@ def find_weights(task: str, source: str | Path | None = None) -> Weights:
     ----------
     task : ``'brain'``, ``'segmentation'``, ``'inpainting'`` or ``'tissues'``.
     source : name of packaged weights, ``'default'`` (also None) or, for segmentation and
-        inpainting, ``'paper'``, those of the original method; or a safetensors file, or a folder
-        that holds one, as ``tumorreg-train`` writes it.
+        inpainting, ``'paper'``, a network as in the original method; or a safetensors file,
+        or a folder that holds one, as ``tumorreg-train`` writes it.
 
     Raises
     ------

@@ -83,8 +83,8 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--output-spaces', nargs='+', metavar='SPACE',
-        help='where to write T1w and tumour mask besides the T1w itself: T1w (nothing more) or '
-        'the name of the template (default); anat is T1w',
+        help='where to write T1w, brain and tumour mask besides the T1w itself: T1w (nothing '
+        'more) or the name of the template (default); anat is T1w',
     )  # fmt: skip
     how.add_argument(
         '--skull-strip-t1w', choices=['auto', 'skip', 'force'], default='auto',
@@ -108,8 +108,8 @@ def get_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     how.add_argument(
         '--inpainting-weights', type=Path, metavar='PATH',
-        help="weights of the inpainting network: 'paper' for those of the original method, or a "
-        'file or folder written by tumorreg-train (default: the packaged ones)',
+        help="weights of the inpainting network: 'paper' for a network as in the original method, "
+        'or a file or folder written by tumorreg-train (default: the packaged ones)',
     )  # fmt: skip
     how.add_argument(
         '--tissue-weights', type=Path, metavar='PATH',

@@ -10,7 +10,7 @@ from tumorreg_wf.bids import find_participants
 from tumorreg_wf.cli.parser import device_name, positive
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.shapes import find_shapes, name_of
-from tumorreg_wf.training.recipes import RECIPES
+from tumorreg_wf.training.recipes import PAPER, RECIPES
 from tumorreg_wf.weights import NAME
 
 #: A network is judged about as often as this in a training.
@@ -115,8 +115,9 @@ def get_parser() -> argparse.ArgumentParser:
     )
     training.add_argument('--width', type=positive, metavar='N', help='channels, first level')
     training.add_argument(
-        '--steps', type=_from_0, metavar='N', help=f'default: {_defaults("steps")}'
-    )
+        '--steps', type=_from_0, metavar='N',
+        help=f'default: {_defaults("steps")}; --preset paper: {PAPER["inpainting"].steps}',
+    )  # fmt: skip
     training.add_argument(
         '--batch', type=positive, metavar='N', help='slices, cubes or images of a head in a batch'
     )
@@ -124,7 +125,7 @@ def get_parser() -> argparse.ArgumentParser:
         '--learning-rate',
         type=_more_than_0,
         metavar='R',
-        help='at first; falls along a half cosine',
+        help='at first; falls along a half cosine (--preset paper: constant, then 5e-5)',
     )
     training.add_argument('--start-from', type=Path, metavar='W', help='weights to begin with')
     training.add_argument(
