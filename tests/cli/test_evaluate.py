@@ -154,15 +154,24 @@ class TestSegmentation:
         table, _, _ = read(tmp_path / 'out', 'segmentation')
         assert list(table['group']) == ['low', 'high', 'b']
 
-    def test_two_weights(self, patients, tmp_path):
-        files = []
-        for name in ('one', 'two'):
+    def test_two_weights(self, patients, tmp_path, monkeypatch):
+        """Each sees the voxels it was trained on."""
+        files, seen = [], []
+        for name, spacing in (('one', 4.0), ('two', 5.0)):
             torch.manual_seed(len(files))
             files.append(str(tmp_path / f'{name}.safetensors'))
-            facts = {'config': {'width': 4}, 'spacing': 4.0}
+            facts = {'config': {'width': 4}, 'spacing': spacing}
             save_network(UNet(width=4), files[-1], name=name, task='segmentation', **facts)
+        real = segmentation.segment
+
+        def segment(*images, spacing, device):
+            seen.append(spacing)
+            return real(*images, spacing=spacing, device=device)
+
+        monkeypatch.setattr(segmentation, 'segment', segment)
         argv = ['segmentation', str(patients), str(tmp_path / 'out'), '--weights', *files]
         assert main([*argv, '--participant-label', 'sub-a2', '--device', 'cpu']) == 0
+        assert seen == [4.0, 5.0]
         table, facts, _ = read(tmp_path / 'out', 'segmentation')
         assert list(table['weights']) == ['one', 'two'] == [w['name'] for w in facts['weights']]
 
@@ -199,8 +208,8 @@ class TestInpainting:
         assert 'sub-02 (1 of 1): 2 holes' in capsys.readouterr().out
 
     def test_no_method_sees_what_was_there(self, fake_inpaint, argv):
-        assert main([*argv, '--methods', 'default']) == 0
-        assert len(fake_inpaint) == 2
+        assert main([*argv, '--methods', 'default', '--holes-per-subject', '2']) == 0
+        assert len(fake_inpaint) == 4
         for shown, hole in fake_inpaint:
             assert hole.any() and not shown[hole].any()
 
@@ -223,6 +232,18 @@ class TestInpainting:
         assert main([*argv, *more]) == 0
         table, _, _ = read(tmp_path / 'out', 'inpainting')
         assert list(table['method']) == ['mean', 'my-1']
+
+    def test_networks_see_the_voxels_they_were_trained_on(self, monkeypatch):
+        seen = []
+        monkeypatch.setattr(fills, 'inpaint', lambda *_, spacing, device: seen.append(spacing))
+        fills.with_network(None, 4.0, 'cpu')(*np.zeros((3, 5, 5, 5)))
+        assert seen == [4.0]
+
+    def test_classes_of_volume(self):
+        table = pd.DataFrame({'volume_ml': [10.0, 15, 30, 60, 61]})
+        counts = inpainting.by_class(table)['class'].value_counts(sort=False).to_dict()
+        expected = {'all holes': 5, 'up to 15 ml': 2, '15 to 60 ml': 2, 'over 60 ml': 1}
+        assert counts == expected
 
     def test_methods_without_weights_are_left_out(
         self, fake_inpaint, argv, tmp_path, monkeypatch, capsys
@@ -254,6 +275,7 @@ class TestBrain:
         table, facts, summary = read(tmp_path / 'out', 'brain')
         assert list(table['label_map']) == ['two'] * 8
         assert list(table['group']) == [group for group in brain.GROUPS for _ in range(2)]
+        assert table['brain_ml'].is_unique  # no two are of one bent head
         assert set(facts['columns']) == set(table.columns)
         assert facts['weights'][0]['sha256'] == find_weights('brain').sha256
         ill = table['tumor_ml'] > 0

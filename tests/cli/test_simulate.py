@@ -108,7 +108,9 @@ def test_writes_patient_and_truth(small_template, tmp_path, capsys):
     for any_image in (image, mask_image):
         np.testing.assert_allclose(any_image.affine, small_template)
     assert t1w.dtype == flair.dtype == free.dtype == np.int16
-    assert 500 < np.median(free[tissues == 2]) < 900
+    csf, gm, wm = (np.median(free[tissues == label]) for label in (3, 1, 2))
+    assert csf < gm < wm and 500 < wm < 900
+    assert np.mean(np.abs(free[tissues == 2] - wm) > 0.2 * wm) < 0.05  # deformed alike
     np.testing.assert_array_equal(mask > 0, labels > 0)
     np.testing.assert_array_equal(t1w[mask == 0], free[mask == 0])
     assert np.mean(t1w[mask > 0] != free[mask > 0]) > 0.9
@@ -163,6 +165,16 @@ def test_patients_from_t1w_and_from_anatomies(varied):
         # where the brain was in the scanner is where it is now
         centre = nb.affines.apply_affine(image.affine, np.argwhere(tissues > 0).mean(0))
         np.testing.assert_allclose(centre, [35.5, 34.5, 34.5], atol=8)
+
+
+def test_any_t1w_is_brought_to_one_unit_and_varied(sources, monkeypatch):
+    def look(t1w, tissues, *_, wild=False):
+        return np.median(t1w[tissues == 2]), wild
+
+    monkeypatch.setattr(brains, 'simulate_patient', look)
+    path, shape = sources / 'healthy/sub-01/anat/sub-01_T1w.nii.gz', sources / 'shapes/one.nii.gz'
+    (white, wild), _ = brains.patient_from_t1w(path, np.random.default_rng(0), [shape])
+    assert white == pytest.approx(700) and wild
 
 
 def test_the_written_displacement_is_the_one_that_was_used(small_template, tmp_path):

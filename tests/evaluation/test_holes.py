@@ -77,6 +77,13 @@ class TestHoles:
         for a, b in zip(one, same, strict=True):
             np.testing.assert_array_equal(a.mask, b.mask)
         assert any((a.mask != b.mask).any() for a, b in zip(one, other, strict=True))
+        assert {hole.shape for hole in one + other} == {'8', '10'}
+
+    def test_they_end_with_the_brain(self, brain, shapes):
+        thin = brain.copy()
+        thin[..., 52:] = thin[..., :38] = False
+        (hole,) = make_holes(thin, shapes, [1.0], np.random.default_rng(0))
+        assert hole.mask.any() and not hole.mask[~thin].any()
 
 
 class TestFills:

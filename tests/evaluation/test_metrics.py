@@ -84,6 +84,11 @@ class TestMasks:
         row = compare_masks(found, reference, MM)
         assert (row['lesions'], row['lesion_recall'], row['false_positives']) == (2, 0.5, 1)
 
+    def test_one_lesion_found_beside_its_place(self):
+        lesion = cube((20, 20, 20), (5, 5, 5), (6, 6, 6))
+        row = compare_masks(np.roll(lesion, 3, axis=0), lesion, MM)
+        assert (row['lesions'], row['lesion_recall'], row['false_positives']) == (1, 1, 0)
+
     def test_nothing_to_find(self):
         found = cube((20, 20, 20), (5, 5, 5), (5, 5, 8))
         row = compare_masks(found, np.zeros_like(found), MM)
@@ -166,6 +171,8 @@ class TestFills:
         truth, hole = x + y + z, cube((60, 60, 60), (20, 20, 20), (12, 12, 12))
         row = compare_fill(np.where(hole, x + y + 3 * z - 60, truth), truth, hole)
         assert row['continuity'] == pytest.approx(3, rel=1e-4)
+        steep = np.where(hole, x + 3 * y + z - 60, truth)  # within slices
+        assert compare_fill(steep, truth, hole)['continuity'] == pytest.approx(0.5, rel=1e-4)
         striped = np.where(hole, truth + 5 * (z % 2), truth)
         assert compare_fill(striped, truth, hole)['continuity'] > 4
         assert np.isnan(compare_fill(np.where(hole, 90, truth), truth, hole)['continuity'])

@@ -69,15 +69,15 @@ class TestRegions:
         truth[:2], labels[:1] = 1, 1  # GM: 200 voxels, of which 100 are found
         labels[5:] = 3  # outside the region
         distance, jacobian = np.ones(region.shape), np.ones(region.shape)
-        distance[3], distance[5:] = 5, 99
+        distance[3], distance[3, :3], distance[5:] = 5, 13, 99  # 13 mm in 7.5 % of the region
         jacobian[0, :5], jacobian[5:] = 0, 0
         row = measure_region(region, labels, truth, truth, distance, jacobian)
         assert row['dseg_gm'] == row['dseg_wm'] == 1
         assert row['dice_gm'] == pytest.approx(2 * 100 / 300)
         assert row['dice_wm'] == pytest.approx(2 * 200 / 500)
         assert row['dice_csf'] == 1  # none there, none found
-        assert (row['distance_mm'], row['distance_median_mm']) == (2, 1)
-        assert row['distance_p95_mm'] == 5 and row['fold_fraction'] == 50 / 400
+        assert (row['distance_mm'], row['distance_median_mm']) == pytest.approx((2.6, 1))
+        assert row['distance_p95_mm'] == 13 and row['fold_fraction'] == 50 / 400
 
     def test_nothing_there(self):
         none = np.zeros((5, 5, 5), bool)
@@ -132,11 +132,12 @@ def test_arms_of_known_transforms(save, tmp_path):
     found = np.where(
         dilated & brain, 3 - truth, truth
     )  # the other tissue: nobody looks at it there
+    known = where[..., 2] > 5
     names = ('t1w', 'brain_mask', 'tumor_mask', 'dilated_mask', 'tissues')
-    arrays = (brain * (500 + 300 * (truth == 2)), brain, tumor, dilated, truth)
+    arrays = (brain * (500 + 300 * (truth == 2)), brain, tumor, dilated, truth * known)
     outputs = MeasureArms(
-        arms=['original', 'oracle'],
-        transforms=[str(tmp_path / 'wrong.txt'), str(tmp_path / 'right.txt')],
+        arms=['oracle', 'original'],
+        transforms=[str(tmp_path / 'right.txt'), str(tmp_path / 'wrong.txt')],
         maps=[save(one, f'map{number}') for number, one in enumerate(maps)],
         tissue_maps=[save(found == k, f'tissue{k}') for k in (1, 2, 3)],
         atlas=save(truth, 'atlas'),
@@ -157,11 +158,12 @@ def test_arms_of_known_transforms(save, tmp_path):
     assert (
         table.loc[('oracle', 'shell'), 'volume_ml'] < table.loc[('oracle', 'outside'), 'volume_ml']
     )
-    labels = [nb.load(path) for path in outputs.labels]
-    np.testing.assert_array_equal(
-        labels[1].get_fdata(), nb.load(outputs.reference).get_fdata()
-    )  # fmt: skip
-    assert labels[0].shape < shape  # cropped to the brain
+    volume = (brain & known & ~dilated).sum() * 8 / 1000
+    assert table.loc[('oracle', 'outside'), 'volume_ml'] == pytest.approx(volume)
+    right, wrong = (nb.load(path) for path in outputs.labels)
+    reference = nb.load(outputs.reference).get_fdata()
+    np.testing.assert_array_equal(right.get_fdata()[reference > 0], reference[reference > 0])
+    assert wrong.shape < shape  # cropped to the brain
     with open(outputs.regions) as stream:
         found = pd.DataFrame(json.load(stream))
     assert found['index'].tolist() == [1, 2] and (found['error'] == 0).all()
@@ -184,7 +186,7 @@ class TestTables:
                     row['dice_wm'] += rng.normal(0, 0.02)
                     rows.append({**row, 'region': region, 'tumor_ml': 5.0 * patient})
         return pd.DataFrame(rows, columns=list(COLUMNS)).fillna(
-            {'seconds': 60, 'fold_fraction': 0}
+            {'seconds': 60, 'fold_fraction': 0.002}
         )
 
     def test_every_pair_in_every_region_and_measure(self, table):
@@ -197,12 +199,19 @@ class TestTables:
         assert first['p_wilcoxon'].item() == pytest.approx(2 / 2**12)
         assert first['p_wilcoxon_holm'].item() == pytest.approx(6 * 2 / 2**12)
 
+    def test_the_tissues_of_a_run_are_compared_under_the_tumour_alone(self, table):
+        rows = table[(table['region'] == 'shell') & table['arm'].isin(['original', 'masked'])]
+        rows = rows[:8].assign(dseg_gm=rows['dice_gm'])
+        tests = compare_arms(pd.concat([rows, rows.assign(region='inside')]))
+        assert tests['region'][tests['measure'] == 'dseg_gm'].tolist() == ['inside']
+
     def test_summary(self, table):
         lines = summary_of(table, compare_arms(table)).splitlines()
         assert '## Within 15 mm of the tumour, against true tissues (n = 12)' in lines
         head = lines.index('|  | original | masked | recovered | oracle |')
         assert lines[head + 3].startswith('| Dice GM | 0.') and 'p = 0.0029' in lines[head + 3]
         assert lines[head + 9] == '| gap closed, % | 0 | 33 | 67 | 100 |'
+        assert lines[head + 10] == '| folded, % | 0.2 | 0.2 | 0.2 | 0.2 |'
         assert any(line.startswith('| masked - original | +0.0200 (p = 0.0029') for line in lines)
 
     def test_real_patients_have_no_oracle(self, table):

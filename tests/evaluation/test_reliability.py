@@ -43,6 +43,17 @@ def test_an_atlas_without_background():
     assert table['index'].tolist() == [1]
 
 
+def test_small_regions_are_left_out():
+    labels = np.zeros((20, 5, 5), int)
+    labels[:10], labels[10:] = 1, 2
+    labels[19, 4, 4] = 3  # of 500, 498 and 2 mm3
+    nowhere, same = np.zeros(labels.shape, bool), np.ones(labels.shape, int)
+    table = measure_reliability(
+        labels, nowhere, nowhere, ~nowhere, same, same, same, None, np.array([1.0, 1, 2])
+    )
+    assert table['index'].tolist() == [1]
+
+
 def test_a_registration_that_failed():
     """No region of the atlas lies in the brain."""
     shape = (9, 9, 9)
@@ -73,6 +84,20 @@ def test_summary(oracle):
     assert lines[2].endswith('rho -1.00 on average (-1.00 to -1.00); below 0 in 2 of 2 patients')
     assert lines[3].endswith('below 0 in 1 of 2 patients' if oracle else 'n/a')
     assert lines[4].startswith('- regions within 15 mm')
+
+
+def test_regions_near_the_tumour_are_summarised_by_themselves():
+    """Further away all is the other way round. The second patient has too few that are near."""
+    error = np.array([0.6, 0.5, 0.4, 0.3, 0.2, 0.7, 0.8, 0.9])
+    near = {'sub-1': [0, 5, 9, 12, 15, 16, 20, 30], 'sub-2': [0, 5, 9, 12, 16, 17, 20, 30]}
+    rows = [
+        pd.DataFrame({'participant_id': patient, 'reliability': np.linspace(0.4, 0.9, 8),
+                      'distance_mm': distance, 'error': error, 'warp_mm': np.nan})
+        for patient, distance in near.items()
+    ]  # fmt: skip
+    lines = summary_of(pd.concat(rows)).splitlines()
+    assert lines[2].endswith('below 0 in 0 of 2 patients')
+    assert lines[4].endswith('rho -1.00 on average (-1.00 to -1.00); below 0 in 1 of 1 patients')
 
 
 def test_a_patient_whose_regions_are_all_alike_is_left_out_of_the_mean():

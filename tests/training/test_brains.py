@@ -1,5 +1,6 @@
 """Healthy brains: deformed, but whole."""
 
+import nibabel as nb
 import numpy as np
 import pytest
 
@@ -53,3 +54,15 @@ def test_a_brain_too_large_for_its_grid(shifts):
     shifts += [9] * brains.TRIES
     with pytest.raises(TumorregError, match='too large'):
         brains._bend(ball(), (1, 1, 1), np.random.default_rng(0), order=0)
+
+
+def test_any_of_the_shapes_is_put_in(tmp_path):
+    for name, size in (('small', 1), ('large', 3)):
+        labels = nb.Nifti1Image(np.ones((size,) * 3, np.uint8), np.eye(4))
+        labels.to_filename(tmp_path / f'{name}.nii.gz')
+    tissues, shapes = 2 * ball().astype(np.uint8), sorted(tmp_path.iterdir())
+    volumes = {
+        brains._tumor(tissues, (1, 1, 1), np.random.default_rng(seed), shapes, (5, 120)).sum()
+        for seed in range(8)
+    }
+    assert volumes == {1, 27}

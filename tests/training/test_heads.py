@@ -1,5 +1,7 @@
 """Heads from label maps: what is brain, tumours in it, images of any kind."""
 
+from types import SimpleNamespace
+
 import nibabel as nb
 import numpy as np
 import pytest
@@ -7,9 +9,17 @@ import torch
 from scipy import ndimage
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import bounding_box
 from tumorreg_wf.models.unet3d import BrainUNet
-from tumorreg_wf.training import head_images, heads
-from tumorreg_wf.training.head_images import HeadBatches, Mixture, draw_head, times_finer
+from tumorreg_wf.training import head_images, heads, tasks
+from tumorreg_wf.training.head_images import (
+    HeadBatches,
+    HeadImage,
+    Mixture,
+    draw_head,
+    random_contrast,
+    times_finer,
+)
 from tumorreg_wf.training.heads import (
     BRAIN,
     FAT,
@@ -19,6 +29,7 @@ from tumorreg_wf.training.heads import (
     SOFT,
     SURFACE,
     TUMOR,
+    Head,
     add_tumor,
     deform_head,
     place_tumor,
@@ -47,7 +58,7 @@ def test_codes_of_a_head(head):
     assert head.name == 'one'
     assert set(np.unique(kinds[~inside])) >= {0, OUTER_FLUID, FAT}
     structures = set(np.unique(kinds[inside]))
-    assert all(code >= BRAIN for code in structures - {2})  # but for the vessel
+    assert min(structures) == 2 and min(structures - {2}) >= BRAIN  # 2: the vessel
     # fat lies next to the skin, other soft tissue below
     skin = ndimage.distance_transform_cdt((kinds != 8) & (kinds != 0), 'chessboard')
     assert skin[kinds == FAT].max() == FAT_DEPTH < skin[kinds == SOFT].min()
@@ -76,6 +87,41 @@ def test_deformed_heads_differ_and_stay_whole(head):
     np.testing.assert_array_equal(again, deform_head(head, np.random.default_rng(0), **grid))
 
 
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_a_head_that_is_not_bent_stays_as_it_is_but_for_its_sides(monkeypatch, mirrored):
+    """Seen in voxels of 2 mm."""
+    monkeypatch.setattr(heads, 'random_field', lambda shape, *_: np.zeros(shape))
+    still = SimpleNamespace(
+        uniform=lambda low, high, size=(): np.full(size, (low + high) / 2),
+        random=lambda: 1 - mirrored,
+    )
+    codes = np.random.default_rng(0).integers(1, 200, (60, 56, 52), np.uint8)
+    head = Head('x', codes, np.array(codes.shape) / 2)
+    found = deform_head(head, still, spacing=2.0, size=32, jitter=0)
+    seen = codes[1::2, 1::2, 1::2]
+    expected = seen[::-1] if mirrored else seen
+    np.testing.assert_array_equal(found[bounding_box(found > 0)], expected)
+
+
+def test_the_brain_lies_to_any_side_of_the_middle(head):
+    middles = []
+    for seed in range(8):
+        codes = deform_head(head, np.random.default_rng(seed), spacing=8.0, size=32, jitter=60)
+        middles.append(8 * (np.argwhere(codes >= INSIDE).mean(0) - 15.5))
+    assert np.max(middles) < 75
+    assert (np.max(middles, axis=0) > 20).all() and (np.min(middles, axis=0) < -20).all()
+
+
+def test_sizes_of_tumors(shape):
+    codes = np.zeros((40, 40, 40), np.uint8)
+    codes[15:25, 15:25, 15:25] = BRAIN + INSIDE
+    sizes = []
+    for seed in range(20):
+        _, tumor = place_tumor(codes, shape, 4.0, np.random.default_rng(seed))
+        sizes.append(4 / 2 * np.cbrt((tumor > 0).sum() / (shape > 0).sum()))
+    assert 0.36 < min(sizes) < 0.5 and 1.1 < max(sizes) < 1.35
+
+
 def test_a_tumor_belongs_to_the_brain(head, shape):
     grid = {'spacing': 4.0, 'size': 64, 'jitter': 0}
     codes = deform_head(head, np.random.default_rng(1), **grid)
@@ -86,7 +132,7 @@ def test_a_tumor_belongs_to_the_brain(head, shape):
         add_tumor(codes, shape, 4.0, np.random.default_rng(seed))
         tumor = (codes & (INSIDE - 1)) >= TUMOR
         assert tumor.any() and (codes[tumor] >= INSIDE).all()
-        assert set(codes[tumor] - INSIDE) <= {TUMOR, TUMOR + 1, TUMOR + 2}
+        assert set(codes[tumor] - INSIDE) == {TUMOR, TUMOR + 1}  # oedema and core
         replaced = before[tumor]
         assert ((replaced >= INSIDE) | (replaced == OUTER_FLUID)).all()
         outer += (replaced == OUTER_FLUID).sum()
@@ -156,13 +202,32 @@ def test_batches_repeat(head, shape, monkeypatch):
     assert torch.equal(images, again[0]) and torch.equal(targets, again[1])
 
 
+@pytest.mark.parametrize(('found', 'near'), [(0.0, False), (1.0, True)])
+def test_a_batch_is_often_far_from_the_middle(head, monkeypatch, found, near):
+    monkeypatch.setattr(head_images, 'FOUND', found)
+    monkeypatch.setattr(head_images, 'DRAWN', 8.0)
+    batches = HeadBatches([head], [], spacing=8.0, size=32, batch=1)
+    away = []
+    for seed in range(6):
+        brain = batches(np.random.default_rng(seed))[1][0, 0].numpy()
+        away.append(8 * np.abs(ndimage.center_of_mass(brain) - np.full(3, 15.5)).max())
+    assert (max(away) < 20) == near
+
+
+def test_grey_values_vary_within_tumors_and_not_in_air():
+    for seed in range(3):
+        _, spread = random_contrast(np.random.default_rng(seed), like_t1w=True)
+        assert (spread[TUMOR:] > 0).all() and spread[0] == 0
+
+
 def test_heads_to_learn_from_and_to_be_judged_by(head_labels, tmp_path):
     found = read_heads(head_labels, [], validate=['two'])
     assert [head.name for head in found.heads] == ['one']
     assert [head.name for head in found.held_out] == ['two']
     assert found.facts() == {'anatomies': ['one'], 'shapes': 0}
     other = heads.Heads(found.held_out, found.heads, [])
-    assert found.checksum() != other.checksum()
+    shaped = heads.Heads(found.heads, found.held_out, [np.ones((2, 2, 2), np.uint8)])
+    assert len({one.checksum() for one in (found, other, shaped)}) == 3
     with pytest.raises(TumorregError, match='no label maps to learn from'):
         read_heads(head_labels, [], exclude=['one'], validate=['two'])
     nb.Nifti1Image(np.full((9, 9, 9), 515, np.int16), np.eye(4)).to_filename(
@@ -186,10 +251,21 @@ def test_judged_by_dice(head, shape, monkeypatch):
         figures = task.measure(network)
     assert list(figures) == ['one-0', 'one-1'] and task.unit == 'Dice'
     assert all(0 < value < 0.5 for value in figures.values())
-    images, *others = task.batches(np.random.default_rng(0))
+    images, targets, weights = task.batches(np.random.default_rng(0))
     assert images.shape == (1, 1, 64, 64, 64) and times_finer(4.0) == 2
-    terms = task.loss(network, images, *others)
-    assert terms['total'].isfinite()
+    total = task.loss(network, images, targets, weights)['total']
+    assert total.isfinite()
+    assert task.loss(network, images, targets, 2 * weights)['total'] > 1.5 * total
+
+
+def test_voxels_of_which_half_is_brain_are_brain(head, monkeypatch):
+    brain = np.linspace(0, 1, 64, dtype=np.float32).reshape(4, 4, 4)
+    drawn = HeadImage(brain, brain, 0 * brain)
+    monkeypatch.setattr(tasks, 'draw_head', lambda *_, **how: drawn)
+    monkeypatch.setattr(tasks, 'extract_brain', lambda *_, **how: (brain, brain >= 0.5))
+    network = BrainUNet(width=2)
+    task = brain_task(network, choose_recipe('brain', None), heads.Heads([head], [head], []))
+    assert set(task.measure(network).values()) == {1.0}
 
 
 def test_the_original_has_no_such_network():

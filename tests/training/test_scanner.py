@@ -45,6 +45,14 @@ def test_what_is_stripped_does_not_blur_into_the_brain(image, visible):
     assert not blurred[~visible].any()
 
 
+def test_blur_is_as_wide_in_large_voxels(image, visible):
+    how = Scanner(bias=0, noise=0, blur=1.0)
+    (blurred,) = scan((image,), visible, 500, (1, 2, 4), how, np.random.default_rng(0))
+    peaks = blurred[20, 10, 10], blurred[10, 18, 10], blurred[10, 10, 24]
+    # the sheet and the middle of a Gaussian of 1, 1/2 and 1/4 voxel
+    assert peaks == pytest.approx((699, 893, 1000), abs=2)
+
+
 @pytest.mark.parametrize('axis', range(3))
 def test_thick_slices_blur_across_one_axis(image, visible, axis):
     thick = scanned(image, visible, axis=axis, thickness=4.5)
@@ -75,7 +83,12 @@ def test_noise_and_bias_are_the_same_for_twins(image, visible):
     flat = np.where(visible, np.float32(500), np.float32(0))
     noisy = scanned(flat, visible, noise=0.05)
     assert noisy[visible].std() == pytest.approx(25, rel=0.1)
-    assert scanned(flat, visible, bias=0.2)[visible].std() > 40
+    biased = scanned(flat, visible, bias=0.2)
+    assert biased[visible].std() > 40
+    assert np.abs(np.diff(biased[:, 18, 24][4:-4])).max() < 10  # shading has no edges
+    # the magnitude of complex noise is never 0: its mean is that of Rayleigh's distribution
+    dark = scanned(0 * flat, visible, noise=0.05)[visible]
+    assert dark.mean() == pytest.approx(25 * np.sqrt(np.pi / 2), rel=0.02)
 
 
 def test_labels_are_what_thick_slices_show():

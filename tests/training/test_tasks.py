@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.images import dilate_mask
+from tumorreg_wf.training import tasks
 from tumorreg_wf.training.cohort import Cohort
 from tumorreg_wf.training.datasets import Case, make_case
 from tumorreg_wf.training.recipes import choose_recipe
@@ -154,6 +156,29 @@ class TestInpainting:
         task = inpainting_task(Constant(0.0), recipe, cohort, 'cpu', None)
         # half of the voxels are 2 away from the brightest value there is, of a range of 2
         assert task.measure(Constant(50.0))['sub-e'] == pytest.approx(-10 * np.log10(0.5), abs=0.1)
+
+    def test_tumours_and_what_is_near_them_are_not_shown(self, task, patient, monkeypatch):
+        """However wrong a fill is, it is no further off than the range of the brain."""
+        near = dilate_mask(patient.tumor, np.full(3, SPACING), 5.0)
+
+        def inpaint(network, t1w, hole, brain, **how):
+            hole = hole.get_fdata() > 0
+            assert hole[near].all() and (hole & ~near).any()
+            return np.full(hole.shape, 1e6)
+
+        monkeypatch.setattr(tasks, 'inpaint', inpaint)
+        assert all(0 <= figure < 20 for figure in task.measure(None).values())
+
+    def test_holes_lie_away_from_the_tumour(self, patient, monkeypatch):
+        """Next to none of the shape is lost, however little would do."""
+        monkeypatch.setattr(tasks, 'SMALLEST_HOLE', 1.0)
+        half = patient.brain.copy()
+        half[: len(half) // 2] = False
+        for seed in range(8):
+            hole = draw_hole(
+                patient, half, [np.ones((6, 6, 6), bool)], SPACING, np.random.default_rng(seed)
+            )
+            assert hole.sum() > 0.95 * 6**3
 
     def test_holes_are_normal_tissue(self, patient):
         rng = np.random.default_rng(0)

@@ -6,11 +6,12 @@ import torch
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.models.unet3d import TissueUNet
-from tumorreg_wf.training import heads
+from tumorreg_wf.training import heads, tissue_images
 from tumorreg_wf.training.heads import BRAIN, INSIDE, SOFT, read_head
 from tumorreg_wf.training.recipes import choose_recipe
+from tumorreg_wf.training.scanner import Scanner
 from tumorreg_wf.training.tasks import tissue_task
-from tumorreg_wf.training.tissue_images import TISSUE_OF, TissueBatches, draw_tissues
+from tumorreg_wf.training.tissue_images import TISSUE_OF, TissueBatches, _cover, draw_tissues
 
 
 @pytest.fixture(scope='module')
@@ -72,6 +73,62 @@ def test_tissue_shows_through_tumors(codes, monkeypatch):
     assert np.std(covered[hidden]) < 0.8 * np.std(clear[hidden])
 
 
+def test_tumors_as_grey_as_the_tissue_are_not_seen(codes, monkeypatch):
+    """Nor is where they end; and in some no fluid is covered."""
+    monkeypatch.setattr(tissue_images, 'random_field', lambda shape, *_: np.zeros(shape))
+    tissues = np.where(codes >= INSIDE, TISSUE_OF[codes & (INSIDE - 1)], 0)
+    ball = np.linalg.norm(np.indices((25, 25, 25)) - 12, axis=0) < 12
+    fluid = set()
+    for level in (1.0, 2.0):
+        monkeypatch.setattr(tissue_images, 'TUMOR_LEVELS', ((level, level),) * 3)
+        for seed in range(8):
+            image = np.ones(codes.shape)
+            _cover(image, codes, ball.astype(np.uint8), np.random.default_rng(seed))
+            changed = np.abs(image - 1) > 0.01
+            assert not changed[codes < INSIDE].any()
+            assert changed[tissues == 2].any() == (level > 1)
+            fluid.add(changed[tissues == 3].any())
+        assert image.max() <= level + 1e-6
+        assert fluid == ({True, False} if level > 1 else {False})
+
+
+def test_every_shape_is_laid_over_some_brains(codes, monkeypatch):
+    sizes = set()
+    monkeypatch.setattr(tissue_images, 'TUMORS', (0, 0, 1))
+    monkeypatch.setattr(
+        tissue_images, '_cover', lambda _, codes, shape, rng: sizes.add(len(shape))
+    )
+    for seed in range(4):
+        draw_tissues(codes, np.random.default_rng(seed), [np.ones((n,) * 3) for n in (3, 5)])
+    assert sizes == {3, 5}
+
+
+@pytest.mark.parametrize('chance', [0, 1])
+def test_what_surrounds_a_brain_is_left_in_some(codes, monkeypatch, chance):
+    monkeypatch.setattr(tissue_images, 'BADLY_STRIPPED', chance)
+    drawn = [draw_tissues(codes, np.random.default_rng(seed))[0] for seed in range(4)]
+    assert any(image[codes < INSIDE].any() for image in drawn) == chance
+
+
+@pytest.mark.parametrize('chance', [0, 1])
+def test_some_have_the_grey_values_of_simulated_patients(codes, monkeypatch, chance):
+    monkeypatch.setattr(tissue_images, 'AS_SIMULATED', chance)
+    monkeypatch.setattr(tissue_images, 'random_t1w_levels', lambda rng: np.float32(0.8))
+    drawn = (draw_tissues(codes, np.random.default_rng(seed)) for seed in range(4))
+    flat = [
+        np.median(image[tissues == 1]) > 0.95 * np.median(image[tissues == 2])
+        for image, tissues in drawn
+    ]
+    assert all(flat) == chance
+
+
+def test_images_come_from_a_scanner(codes, monkeypatch):
+    noisy = Scanner(bias=0, noise=0.4)
+    monkeypatch.setattr(tissue_images, 'random_scanner', lambda rng, wild: noisy)
+    image, tissues = draw_tissues(codes, np.random.default_rng(0))
+    assert np.std(image[tissues == 2]) > 0.2
+
+
 def test_batches_repeat(head):
     batches = TissueBatches([head], size=64, batch=2)
     first, again = (batches(np.random.default_rng(3)) for _ in range(2))
@@ -98,6 +155,10 @@ def test_judged_by_dice(head, monkeypatch):
         network.head.weight.zero_()
         network.head.bias.copy_(torch.tensor([0.0, 9, 0]).repeat_interleave(8))
     (figure,) = task.measure(network).values()
-    assert 0 < figure < 1 / 3 and task.unit == 'Dice'
+    batches = TissueBatches([head], size=network.size, batch=1)
+    _, tissues = batches(np.random.default_rng(0))
+    known, white = (tissues > 0).sum().item(), (tissues == 2).sum().item()
+    assert figure == pytest.approx(2 * white / (white + known) / 3)  # nothing else counts
+    assert task.unit == 'Dice'
     terms = task.loss(network, *task.batches(np.random.default_rng(0)))
     assert terms['total'].isfinite()
