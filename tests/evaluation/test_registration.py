@@ -1,6 +1,8 @@
 """Ways to register a template, side by side: measures, tables, and a whole run on phantoms."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import nibabel as nb
 import numpy as np
@@ -12,7 +14,7 @@ from tumorreg_wf.cli.evaluate import main
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.evaluation import registration
 from tumorreg_wf.evaluation.registration import find_patients
-from tumorreg_wf.evaluation.registration_arms import ARMS, stage_name
+from tumorreg_wf.evaluation.registration_arms import ARMS, init_case_wf, stage_name
 from tumorreg_wf.evaluation.registration_nodes import (
     CorrectAlike,
     MeasureArms,
@@ -21,6 +23,7 @@ from tumorreg_wf.evaluation.registration_nodes import (
 )
 from tumorreg_wf.evaluation.registration_tables import COLUMNS, MEASURES, compare_arms, summary_of
 from tumorreg_wf.template import load_template
+from tumorreg_wf.weights import find_weights
 
 #: Seconds instead of minutes.
 FEW_STEPS = {
@@ -269,6 +272,25 @@ def test_what_is_known_about_patients(patients, capsys):
     next(patients.glob('derivatives/*/sub-real/anat/*')).unlink()
     with pytest.raises(TumorregError, match='no tumour mask .* of real'):
         find_patients(patients)
+
+
+def test_each_network_gets_its_weights(patients, template_phantom, tmp_path):
+    own = {}
+    for task in ('inpainting', 'tissues'):
+        found = find_weights(task)
+        own[task] = replace(found, path=tmp_path / f'{task}.safetensors')
+        shutil.copy(found.path, own[task].path)
+    (case,) = find_patients(patients, ['sim'])
+    workflow = init_case_wf(
+        case, arms=['recovered'], settings='greedy', shared_affine=False,
+        template=load_template(template_phantom, tmp_path), weights=own, device='cpu',
+        omp_nthreads=1, random_seed=1,
+    )  # fmt: skip
+    for node, task in (
+        ('inpainting_wf.inpaint', 'inpainting'),
+        ('recovered_tissues_wf.find', 'tissues'),
+    ):
+        assert workflow.get_node(node).inputs.weights == str(own[task].path)
 
 
 @pytest.fixture

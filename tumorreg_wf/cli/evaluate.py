@@ -122,6 +122,11 @@ def get_parser() -> argparse.ArgumentParser:
         '--weights', metavar='W', help='weights of the inpainting network (default: packaged)'
     )
     registration.add_argument(
+        '--tissue-weights',
+        metavar='W',
+        help='weights of the network that finds tissues (default: packaged)',
+    )
+    registration.add_argument(
         '--nprocs', type=positive, default=cores(), metavar='N',
         help='processes at a time (default: all cores)',
     )  # fmt: skip
@@ -235,6 +240,7 @@ def _evaluate(opts: argparse.Namespace, command: str) -> None:
             arms=opts.arms,
             settings=opts.settings,
             shared_affine=opts.shared_affine,
+            tissue_weights=opts.tissue_weights,
             seed=opts.random_seed,
             nprocs=opts.nprocs,
             omp_nthreads=opts.omp_nthreads,

@@ -49,6 +49,7 @@ def evaluate_registration(
     settings: str = 'greedy',
     shared_affine: bool = False,
     weights: str | Path | None = None,
+    tissue_weights: str | Path | None = None,
     seed: int = 1,
     device: str = 'cpu',
     nprocs: int = 1,
@@ -69,7 +70,8 @@ def evaluate_registration(
     arms : of :data:`ARMS`.
     settings : as of :func:`tumorreg_wf.workflows.engines.registration_settings`.
     shared_affine : whether rigid and affine transform are those of the masked arm in all.
-    weights : of the inpainting network, as :func:`tumorreg_wf.weights.find_weights` takes them.
+    weights, tissue_weights : of the inpainting network, and of the one that finds tissues, as
+        :func:`tumorreg_wf.weights.find_weights` takes them.
     seed : of the registrations; with one thread, on a CPU, results repeat bit for bit.
     device : torch device.
     nprocs : processes at a time.
@@ -88,10 +90,13 @@ def evaluate_registration(
             f'{dataset}: no T1w without the tumour of {", ".join(alone)}, so no {ORACLE}. '
             'Add other arms with --arms.'
         )
-    network, tissues = find_weights('inpainting', weights), find_weights('tissues')
+    chosen = {
+        'inpainting': find_weights('inpainting', weights),
+        'tissues': find_weights('tissues', tissue_weights),
+    }
     run = {
         'command': command,
-        'weights': describe_weights({one.name: one for one in (network, tissues)}),
+        'weights': [each for one in chosen.values() for each in describe_weights({one.name: one})],
         'random_seed': seed,
         'nprocs': nprocs,
         'omp_nthreads': omp_nthreads,
@@ -111,7 +116,7 @@ def evaluate_registration(
             settings=settings,
             shared_affine=shared_affine,
             template=template,
-            weights=network,
+            weights=chosen,
             device=device,
             omp_nthreads=omp_nthreads,
             random_seed=seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +69,7 @@ def init_case_wf(
     settings: str,
     shared_affine: bool,
     template: Template,
-    weights: Weights,
+    weights: Mapping[str, Weights],
     device: str,
     omp_nthreads: int,
     random_seed: int,
@@ -85,8 +85,8 @@ def init_case_wf(
     settings : as of :func:`tumorreg_wf.workflows.engines.registration_settings`; others work in
         other folders.
     shared_affine : whether rigid and affine transform are those of the masked arm in all.
-    template, weights, device, omp_nthreads, random_seed : as of ``tumorreg``; the weights are
-        those of the inpainting network.
+    template, device, omp_nthreads, random_seed : as of ``tumorreg``.
+    weights : of ``'inpainting'`` and ``'tissues'``.
     """
     arms = case.arms(arms)
     workflow = pe.Workflow(name=workflow_name(case.anatomy))
@@ -111,7 +111,10 @@ def init_case_wf(
     kinds = {measured, *map(_kind, arms)}
     if 'recovered' in kinds:
         inpainting_wf = init_inpainting_wf(
-            dilation=DILATION, weights=weights, device=device, omp_nthreads=omp_nthreads
+            dilation=DILATION,
+            weights=weights['inpainting'],
+            device=device,
+            omp_nthreads=omp_nthreads,
         )
         images['recovered'] = (inpainting_wf, 'outputnode.t1w')
         workflow.connect([
@@ -130,7 +133,10 @@ def init_case_wf(
     tissues_wfs = {}
     for kind in sorted(kinds) if by_tissues(whole) else [measured]:
         tissues_wfs[kind] = init_tissues_wf(
-            device=device, omp_nthreads=omp_nthreads, name=f'{kind}_tissues_wf'
+            weights=weights['tissues'],
+            device=device,
+            omp_nthreads=omp_nthreads,
+            name=f'{kind}_tissues_wf',
         )
         node, field = images[kind]
         workflow.connect([
