@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.files import check_whole, hold, remove_parts, write_aside, write_text
+from tumorreg_wf.files import (
+    check_whole,
+    hold,
+    read_dictionary,
+    remove_parts,
+    write_aside,
+    write_text,
+)
 
 
 def test_a_file_appears_once_it_is_written(tmp_path):
@@ -24,6 +31,16 @@ def test_a_file_appears_once_it_is_written(tmp_path):
         part.write_text('whole')
     assert path.read_text() == 'whole'
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('content', [None, '', '{', '[]', '[' * 100_000, b'\xff\xfe\x00'])
+def test_a_dictionary_that_cannot_be_read_is_empty(tmp_path, content):
+    path = tmp_path / 'x.json'
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert read_dictionary(path) == {}
+    path.write_text('{"Manual": true}', encoding='utf-8-sig')
+    assert read_dictionary(path) == {'Manual': True}
 
 
 def test_what_fails_leaves_the_old_file(tmp_path):

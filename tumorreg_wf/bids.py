@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tumorreg_wf.errors import TumorregError
+from tumorreg_wf.files import read_dictionary
 
 #: Where the reference label of a whole tumour is looked for, in a dataset.
 REFERENCES = 'derivatives/*/sub-X/anat/*_label-tumor_{dseg,mask}.nii.gz'
@@ -242,10 +243,10 @@ def find_cases(
 
 def is_own_output(folder: Path) -> bool:
     """Whether tumorreg wrote a folder of derivatives."""
+    description = read_dictionary(folder / 'dataset_description.json')
     try:
-        description = json.loads((folder / 'dataset_description.json').read_text('utf-8-sig'))
         return any(one.get('Name') == 'tumorreg' for one in description['GeneratedBy'])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return False
 
 

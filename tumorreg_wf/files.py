@@ -6,6 +6,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import json
 import math
 import os
 import uuid
@@ -72,6 +73,15 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a text file (UTF-8), whole or not at all."""
     with write_aside(path) as part:
         part.write_text(text, encoding='utf-8')
+
+
+def read_dictionary(path: Path) -> dict:
+    """Read a JSON object that may be anybody's; empty where there is none that can be read."""
+    try:
+        described = json.loads(path.read_text(encoding='utf-8-sig'))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return described if isinstance(described, dict) else {}
 
 
 def remove_parts(out_dir: Path, participant: str) -> None:

@@ -37,7 +37,7 @@ def test_weights_of_one_name_stay_apart(weights):
     (first, second) = chosen
     assert first == 'fold' and second == f'fold-{chosen[second].sha256[:8]}'
     assert [weights.path for weights in chosen.values()] == [one, other]
-    described = describe_weights(chosen)
+    described = describe_weights(chosen.items())
     assert [row['name'] for row in described] == [first, second]
     assert described[1]['sha256'] == chosen[second].sha256
 

@@ -136,7 +136,7 @@ def evaluate_brain(
         '## Columns of brain.tsv\n',
         ''.join(f'- `{name}`: {text}\n' for name, text in COLUMNS.items()),
     ])  # fmt: skip
-    run = {'command': command, 'weights': describe_weights(chosen)}
+    run = {'command': command, 'weights': describe_weights(chosen.items())}
     write_results(out_dir, 'brain', table, run=run, columns=COLUMNS, summary=summary)
     draw_distribution(table, 'dice', 'Dice', 'group', 'weights', out_dir / 'brain_dice.png')
     draw_panel(pictures, out_dir / 'brain_worst.png', ['truth', 'found'])

@@ -141,7 +141,7 @@ def evaluate_inpainting(
 
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     out_dir.mkdir(parents=True, exist_ok=True)
-    run = {'command': command, 'weights': describe_weights(networks), 'random_seed': seed}
+    run = {'command': command, 'weights': describe_weights(networks.items()), 'random_seed': seed}
     write_results(
         out_dir, 'inpainting', table, run=run, columns=COLUMNS, summary=summary_of(table)
     )

@@ -96,7 +96,7 @@ def evaluate_registration(
     }
     run = {
         'command': command,
-        'weights': [each for one in chosen.values() for each in describe_weights({one.name: one})],
+        'weights': describe_weights((one.name, one) for one in chosen.values()),
         'random_seed': seed,
         'nprocs': nprocs,
         'omp_nthreads': omp_nthreads,

@@ -37,8 +37,8 @@ def choose_weights(task: str, sources: Iterable[str | Path | None]) -> dict[str,
     return chosen
 
 
-def describe_weights(weights: dict[str, Weights]) -> list[dict]:
-    """Say which weights were used, for the JSON file."""
+def describe_weights(weights: Iterable[tuple[str, Weights]]) -> list[dict]:
+    """Say which weights were used, by name, for the JSON file."""
     return [
         {
             'name': name,
@@ -48,7 +48,7 @@ def describe_weights(weights: dict[str, Weights]) -> list[dict]:
             'config': one.config,
             'spacing_mm': one.spacing,
         }
-        for name, one in weights.items()
+        for name, one in weights
     ]
 
 

@@ -141,7 +141,7 @@ def evaluate_segmentation(
 
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     out_dir.mkdir(parents=True, exist_ok=True)
-    run = {'command': command, 'weights': describe_weights(chosen)}
+    run = {'command': command, 'weights': describe_weights(chosen.items())}
     write_results(
         out_dir, 'segmentation', table, run=run, columns=COLUMNS, summary=summary_of(table)
     )

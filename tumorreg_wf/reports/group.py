@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from tumorreg_wf.errors import TumorregError
-from tumorreg_wf.files import write_aside, write_text
+from tumorreg_wf.files import read_dictionary, write_aside, write_text
 from tumorreg_wf.images import load_image, same_grid, save_like
 from tumorreg_wf.interfaces.fragments import read_tsv
 from tumorreg_wf.quality import MEASURES, find_outliers
@@ -137,7 +137,7 @@ def read_tables(tables: Sequence[Path]) -> tuple[pd.DataFrame, dict[str, dict]]:
             table = path.with_name(f'{prefix}{ending}.tsv')
             if table.exists():
                 row |= _read_row(table, NEEDED if ending == TUMOR else ())
-                described |= _read_dictionary(table.with_suffix('.json'))
+                described |= read_dictionary(table.with_suffix('.json'))
         rows.append(row)
     group = pd.DataFrame(rows)
     order = [name for name in group if name not in MEASURES]
@@ -161,14 +161,6 @@ def _read_row(path: Path, needed: Collection[str]) -> dict[str, str]:
             f'{path}: a table with one row is needed. Delete it and process this patient again.'
         )
     return row
-
-
-def _read_dictionary(path: Path) -> dict[str, dict]:
-    try:
-        described = json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError):
-        return {}  # the table can do without
-    return described if isinstance(described, dict) else {}
 
 
 def write_table(group: pd.DataFrame, dictionary: dict[str, dict], out_dir: Path) -> Path:
@@ -263,7 +255,7 @@ def write_map(tumor_map: TumorMap, out_dir: Path) -> Path:
         save_like(np.asanyarray(frequency.dataobj), frequency, part)
     sources = [f'bids::{mask.relative_to(out_dir).as_posix()}' for mask in tumor_map.masks]
     # a template that came with tumorreg has no address; a mask on its grid has
-    first = _read_dictionary(Path(str(tumor_map.masks[0]).replace('.nii.gz', '.json')))
+    first = read_dictionary(Path(str(tumor_map.masks[0]).replace('.nii.gz', '.json')))
     sidecar: dict[str, object] = {
         'Description': f'Part of {tumor_map.patients} patients with a tumour in the voxel; '
         'sessions of a patient share its part.',

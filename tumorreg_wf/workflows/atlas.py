@@ -76,13 +76,12 @@ def init_atlas_wf(*, template: Template, name: str = 'atlas_wf') -> Workflow:
         Tables of regions and tumour, and what their reader should know.
     """
     made = f"Those of {template.name} had been found like the patient's. "
-    made = made if template.tissues_found else ''
     workflow = Workflow(name=name)
     workflow.__desc__ = (
         f'Tissues and atlas labels ({template.atlas_name}{_cite(template.atlas_name)}) were '
         f'carried from {template.name}{_cite(template.name)} to the patient with the same '
-        f'transform. {made}Where the tumour was replaced, the carried maps took the place of '
-        'those found. '
+        f'transform. {made if template.tissues_found else ""}Where the tumour was replaced, the '
+        'carried maps took the place of those found. '
     )
     inputnode = pe.Node(
         niu.IdentityInterface(

@@ -10,7 +10,7 @@ from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
 from tumorreg_wf import __version__
-from tumorreg_wf.files import write_text
+from tumorreg_wf.files import read_dictionary, write_text
 from tumorreg_wf.interfaces.bids import DerivativesDataSink
 from tumorreg_wf.quality import MEASURES
 from tumorreg_wf.template import Template
@@ -150,10 +150,10 @@ def init_derivatives_wf(
         'SkullStripped': skull_stripped,
         'Description': 'Tumour replaced by made-up normal tissue; mass effect remains.',
     }
-    found_tumor = {'Sources': masked, 'Manual': False}
+    computed = {'Sources': masked, 'Manual': False}
     # what the template or the atlas says of the patient comes from their files, too
     tissues, regions = (
-        found_tumor | {'Sources': [*masked, *(path.as_uri() for path in given if path)]}
+        computed | {'Sources': [*masked, *(path.as_uri() for path in given if path)]}
         for given in ([template.source], [template.source, template.atlas_source])
     )
     # input field: entities and metadata of its file
@@ -194,7 +194,7 @@ def init_derivatives_wf(
         outputs['tumor_probseg'] = {
             'suffix': 'probseg',
             'label': 'tumor',
-            'meta_dict': found_tumor,
+            'meta_dict': computed,
         }
     if std_outputs:
         # BIDS knows the standard templates; any other is named by its file
@@ -243,10 +243,7 @@ def _manual(mask: str | None) -> dict:
     if mask is None:
         return {'Manual': False}
     sidecar = Path(mask.removesuffix('.gz')).with_suffix('.json')
-    try:
-        manual = json.loads(sidecar.read_text('utf-8-sig'))['Manual']
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    manual = read_dictionary(sidecar).get('Manual')
     return {'Manual': manual} if isinstance(manual, bool) else {}
 
 
