@@ -28,7 +28,11 @@ def load_library() -> ModuleType:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program named first with the arguments that follow; its exit code comes back."""
-    name, *arguments = (sys.argv[1:] if argv is None else argv) or ['']
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        print('usage: python -m tumorreg_wf.ants_program PROGRAM [ARGUMENTS]', file=sys.stderr)
+        return 2
+    name, *arguments = argv
     if arguments == ['--version']:
         print(f'ANTs Version: embedded-in-antspyx-{version("antspyx")}')
         return 0

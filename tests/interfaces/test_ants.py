@@ -20,6 +20,11 @@ from tumorreg_wf.workflows.ants import ants_settings, seed_node
 from tumorreg_wf.workflows.bias import init_bias_correction_wf
 
 
+def test_no_program_at_all(capsys):
+    assert main([]) == 2
+    assert 'PROGRAM' in capsys.readouterr().err
+
+
 def test_a_program_that_is_not_embedded(capsys):
     assert main(['ImageMath', '3']) == 2
     assert 'antspyx has no program ImageMath of ANTs' in capsys.readouterr().err
