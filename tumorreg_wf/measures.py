@@ -220,8 +220,8 @@ def find_notes(
         )
     if _share_at_border(inside, brain) > 0.1:
         notes.append(
-            'The tumour reaches the border of the brain. What was filled in there continues '
-            'tissue on one side only.'
+            'The tumour reaches the border of the brain. Look whether the brain mask cuts off a '
+            'part of it. What was filled in there continues tissue on one side only.'
         )
     reach = dilate_mask(tumor, spacing, max(3.0, float(spacing.max())))
     box = bounding_box(reach, margin=int(np.ceil(VENTRICLE_DEPTH / spacing.min())))
