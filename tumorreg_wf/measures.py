@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import bounding_box, dilate_mask
+from tumorreg_wf.tissues import CSF, GM
 
 #: A tumour crosses the midline when this much of it (mm^3) lies on either side.
 CROSSING_VOLUME = 500.0
@@ -226,14 +227,14 @@ def find_notes(
     reach = dilate_mask(tumor, spacing, max(3.0, float(spacing.max())))
     box = bounding_box(reach, margin=int(np.ceil(VENTRICLE_DEPTH / spacing.min())))
     surface = dilate_mask(~brain[box], spacing, VENTRICLE_DEPTH)
-    if (reach[box] & ~surface & (tissues[box] == 3)).any():
+    if (reach[box] & ~surface & (tissues[box] == CSF)).any():
         notes.append(
             'The tumour lies next to a ventricle. Where it narrows or shifts it, look closely '
             'at the labels there.'
         )
     known = brain & ~tumor
-    if (known & (tissues == 3)).any() and (known & (tissues == 1)).any():
-        fluid, grey = (np.median(t1w[known & (tissues == index)]) for index in (3, 1))
+    if (known & (tissues == CSF)).any() and (known & (tissues == GM)).any():
+        fluid, grey = (np.median(t1w[known & (tissues == index)]) for index in (CSF, GM))
         if fluid < grey and np.mean(t1w[inside] < (fluid + grey) / 2) > 0.5:
             notes.append(
                 'Most of the tumour mask is as dark as fluid in the T1w: a cyst, necrosis, or a '

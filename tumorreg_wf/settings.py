@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tumorreg_wf.defaults import DILATION
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -28,7 +30,7 @@ class Settings:
     atlas: Path | None = None
     output_spaces: tuple[str, ...] | None = None
     skull_strip: str = 'auto'
-    tumor_dilation: float = 3.0
+    tumor_dilation: float = DILATION
     brain_weights: Path | None = None
     segmentation_weights: Path | None = None
     inpainting_weights: Path | None = None

@@ -8,6 +8,9 @@ import numpy as np
 
 from tumorreg_wf.images import bounding_box
 
+#: Indices of the tissues, as BIDS has them.
+GM, WM, CSF = 1, 2, 3
+
 #: No tissue is less likely than this anywhere in the brain: maps err.
 LEAST = 0.01
 

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from tumorreg_wf import __version__
+from tumorreg_wf.defaults import DEFAULT_TARGETS, DILATION
 from tumorreg_wf.settings import Settings
-from tumorreg_wf.targets import DEFAULT_TARGETS
 
 #: What the largest step takes, GB; see docs/hpc.md.
 LEAST_MEMORY = 2
@@ -93,8 +93,8 @@ def get_parser() -> argparse.ArgumentParser:
         'in any case',
     )  # fmt: skip
     how.add_argument(
-        '--tumor-dilation', type=_not_negative, default=3.0, metavar='MM',
-        help='distance to grow the tumour mask before it is filled (default: 3)',
+        '--tumor-dilation', type=_not_negative, default=DILATION, metavar='MM',
+        help='distance to grow the tumour mask before it is filled (default: %(default)g)',
     )  # fmt: skip
     how.add_argument(
         '--brain-weights', type=Path, metavar='PATH',

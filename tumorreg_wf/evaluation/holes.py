@@ -9,15 +9,13 @@ from typing import NamedTuple
 import nibabel as nb
 import numpy as np
 
+from tumorreg_wf.defaults import DILATION
 from tumorreg_wf.images import bounding_box, dilate_mask, to_network_grid
 from tumorreg_wf.intensity import stripped_brain_mask
 from tumorreg_wf.shapes import deep_voxels, place_shape, read_shape
 
 #: The grid of BraTS images: voxels of 1 mm.
 GRID = (240, 240, 155)
-
-#: Tumours are dilated by this before they are filled, mm.
-DILATION = 3.0
 
 
 def on_brats_grid(image: nb.Nifti1Image) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 
 from tumorreg_wf.bids import Anatomy
+from tumorreg_wf.defaults import DEFAULT_TARGETS, DILATION
 from tumorreg_wf.evaluation.registration_nodes import CorrectAlike, MeasureArms
 from tumorreg_wf.interfaces.images import DilateMask
-from tumorreg_wf.targets import DEFAULT_TARGETS
 from tumorreg_wf.template import Template
 from tumorreg_wf.weights import Weights
 from tumorreg_wf.workflows.base import along, workflow_name
@@ -34,9 +34,6 @@ ORACLE = 'oracle'
 
 #: Named as their targets; the oracle's image, which has no tumour to replace, is taken as it is.
 ARMS = ('original', 'masked', 'recovered', 'recovered-masked', ORACLE)
-
-#: Tumours are dilated by this before they are replaced or masked, mm; tumorreg's default.
-DILATION = 3.0
 
 
 class Case(NamedTuple):

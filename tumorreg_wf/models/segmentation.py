@@ -49,7 +49,7 @@ PEAK = 0.6
 LEAST_CONFIDENCE = 0.9
 
 #: From this volume on the largest part is a tumour however unsure the network is, mm^3.
-LARGE_TUMOR = 15_000.0
+SURE_VOLUME = 15_000.0
 
 
 def segment(
@@ -190,7 +190,7 @@ def tumor_parts(probability: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     sure = np.where(probability >= 0.5, labels, 0)
     keep[1:] = ndimage.median(probability, sure, parts) >= LEAST_CONFIDENCE
     volumes = np.bincount(labels.ravel())[1:] * np.prod(spacing)
-    keep[1 + volumes.argmax()] |= volumes.max() >= LARGE_TUMOR
+    keep[1 + volumes.argmax()] |= volumes.max() >= SURE_VOLUME
     return keep[labels]
 
 

@@ -9,9 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from tumorreg_wf.images import bounding_box
+from tumorreg_wf.tissues import CSF, GM, WM
 from tumorreg_wf.training.fields import Spacing, distance, random_field
-
-GM, WM, CSF = 1, 2, 3
 
 #: T1w intensity of white matter in images made from label maps.
 WHITE = 700.0

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from tumorreg_wf.images import remove_small_components
-from tumorreg_wf.training.anatomy import WM
+from tumorreg_wf.tissues import WM
 from tumorreg_wf.training.fields import Spacing, depth_inside, random_field
 
 EDEMA, CORE, RIM = 1, 2, 3

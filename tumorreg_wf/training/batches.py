@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tumorreg_wf.defaults import DILATION
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import dilate_mask
 from tumorreg_wf.models.segmentation import neighbours
@@ -228,9 +229,9 @@ class InpaintingBatches(Batches):
         batch: int,
         device: str = 'cpu',
     ) -> None:
-        margin = int(np.ceil(3 / spacing)) + 1
+        margin = int(np.ceil(DILATION / spacing)) + 1
         edges = np.full(3, spacing)
-        grown = (dilate_mask(np.pad(shape > 0, margin), edges, 3.0) for shape in shapes)
+        grown = (dilate_mask(np.pad(shape > 0, margin), edges, DILATION) for shape in shapes)
         least = 2 * SMALLEST_VOLUME / spacing**3
         self.shapes = [shape for shape in grown if shape.sum() >= least]
         if not self.shapes:

@@ -16,7 +16,8 @@ from tumorreg_wf.images import bounding_box, load_image, to_network_grid, voxel_
 from tumorreg_wf.intensity import require_stripped, stripped_brain_mask
 from tumorreg_wf.shapes import deep_voxels, place_shape, read_shape
 from tumorreg_wf.template import packaged_images
-from tumorreg_wf.training.anatomy import WHITE, WM, strip_labels, tissues_from_labels
+from tumorreg_wf.tissues import WM
+from tumorreg_wf.training.anatomy import WHITE, strip_labels, tissues_from_labels
 from tumorreg_wf.training.fields import Spacing, random_deformation, warp
 from tumorreg_wf.training.growth import random_tumor
 from tumorreg_wf.training.simulate import (

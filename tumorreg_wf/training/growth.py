@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.images import bounding_box
-from tumorreg_wf.training.anatomy import CSF, WM
+from tumorreg_wf.tissues import CSF, WM
 from tumorreg_wf.training.appearance import CORE, EDEMA, RIM
 from tumorreg_wf.training.fields import (
     Spacing,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from tumorreg_wf.training.anatomy import CSF, WM
+from tumorreg_wf.tissues import CSF, WM
 from tumorreg_wf.training.fields import Spacing, distance, random_field
 
 

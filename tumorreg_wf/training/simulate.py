@@ -13,11 +13,9 @@ import numpy as np
 from scipy import ndimage
 
 from tumorreg_wf.images import bounding_box
+from tumorreg_wf.tissues import CSF, GM, WM
 from tumorreg_wf.training import appearance
 from tumorreg_wf.training.anatomy import (
-    CSF,
-    GM,
-    WM,
     images_from_labels,
     synthesize_flair,
     tissues_from_labels,

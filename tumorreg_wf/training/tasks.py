@@ -18,8 +18,8 @@ from tumorreg_wf.models.networks import SIZE_MULTIPLE
 from tumorreg_wf.models.segmentation import segment
 from tumorreg_wf.models.tissues import find_tissues
 from tumorreg_wf.shapes import deep_voxels, place_shape
+from tumorreg_wf.tissues import CSF, GM, WM
 from tumorreg_wf.training import losses
-from tumorreg_wf.training.anatomy import CSF, GM, WM
 from tumorreg_wf.training.batches import (
     InpaintingCubes,
     InpaintingSlices,

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tumorreg_wf.errors import TumorregError
 from tumorreg_wf.models.tissues import scale_intensity
-from tumorreg_wf.training.anatomy import CSF, STRUCTURES, random_t1w_levels
+from tumorreg_wf.tissues import CSF
+from tumorreg_wf.training.anatomy import STRUCTURES, random_t1w_levels
 from tumorreg_wf.training.fields import random_field
 from tumorreg_wf.training.head_images import random_contrast
 from tumorreg_wf.training.heads import (

@@ -6,6 +6,7 @@ from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow as Workflow
 
+from tumorreg_wf.defaults import DILATION
 from tumorreg_wf.interfaces.images import DilateMask
 from tumorreg_wf.interfaces.torch import InpaintTumor
 from tumorreg_wf.weights import Weights, find_weights
@@ -14,7 +15,7 @@ from tumorreg_wf.workflows.networks import network_node
 
 def init_inpainting_wf(
     *,
-    dilation: float = 3.0,
+    dilation: float = DILATION,
     weights: Weights | None = None,
     device: str = 'cpu',
     omp_nthreads: int = 1,
