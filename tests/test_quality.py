@@ -76,6 +76,11 @@ def test_nothing_to_measure(blocks):
     assert np.isnan(row['similarity']) and row['fold_fraction'] == 0
 
 
+def test_a_hole_that_leaves_nothing_is_not_filled(blocks):
+    row = measure_quality(**blocks | {'hole': np.ones_like(blocks['hole'])})
+    assert row['hole_share'] == 0 and np.isnan(row['seam_contrast'])
+
+
 def outliers(patients=None, **values):
     table = pd.DataFrame(values)
     who = pd.Series(table.index.astype(str) if patients is None else patients)

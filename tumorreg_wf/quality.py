@@ -52,13 +52,16 @@ def measure_quality(
     recovered : (X, Y, Z), T1w with the tumour replaced.
     template : (X, Y, Z), the template's T1w warped onto it.
     log_jacobian : (X, Y, Z), logarithm of the Jacobian determinant of the warp, from ANTs.
-    brain, hole : boolean (X, Y, Z); the hole is what was replaced.
+    brain, hole : boolean (X, Y, Z); the hole is what was to be replaced, and is not where it
+        leaves nothing of the brain.
 
     Returns
     -------
     row : a value for each of :data:`MEASURES`; NaN where there is nothing to measure.
     """
     known = brain & ~hole
+    if not known.any():
+        hole = np.zeros_like(hole)
     size = max(int(brain.sum()), 1)
     return {
         'similarity': _correlation(recovered[known], template[known]),

@@ -26,7 +26,7 @@ from tumorreg_wf.images import (
 )
 from tumorreg_wf.measures import measure_regions, measure_tumor, read_lut
 from tumorreg_wf.models.inpainting import inpaint
-from tumorreg_wf.models.segmentation import LARGE_TUMOR, tumor_parts
+from tumorreg_wf.models.segmentation import SURE_VOLUME, tumor_parts
 from tumorreg_wf.reading import straighten
 
 edges = st.floats(0.5, 6.0)
@@ -95,7 +95,7 @@ def test_the_largest_part_of_a_tumor_stays_if_it_is_large(mask, seed):
     assert not (found & ~mask).any()
     labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     volumes = np.bincount(labels.ravel(), minlength=2)[1:] * 8.0**3
-    if volumes.max() >= LARGE_TUMOR:
+    if volumes.max() >= SURE_VOLUME:
         assert found[labels == 1 + volumes.argmax()].all()
 
 

@@ -38,3 +38,7 @@ def test_shading_is_removed(tmp_path, monkeypatch, oddity):
 
     raised = nb.load(workflow.inputs.inputnode.t1w).get_fdata()
     assert shading(corrected) < shading(raised) / 3
+    # N4 chooses a scale of its own
+    out = nb.load(next(tmp_path.rglob('scaled.nii.gz'))).get_fdata()
+    assert np.median(out[brain]) == pytest.approx(np.median(raised[brain]), rel=1e-4)
+    assert np.median(corrected[brain]) != pytest.approx(np.median(raised[brain]), rel=1e-2)

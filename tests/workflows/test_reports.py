@@ -58,7 +58,7 @@ def test_a_stripped_brain_needs_no_outline(tmp_path, make_workflow):
 @pytest.mark.parametrize(
     ('given', 'mask', 'weights'),
     [
-        ({}, 'what is not 0 in the T1w', 'not used'),
+        ({}, 'what is not 0 in the T1w, holes filled, specks left out', 'not used'),
         ({'brain_mask': '/mine/brain.nii.gz'}, '/mine/brain.nii.gz', 'not used'),
         ({'skull_strip': True}, 'found by the network', WEIGHTS['brain'].name),
     ],

@@ -36,7 +36,7 @@ def init_bias_correction_wf(
     Outputs
     -------
     t1w, flair
-        Corrected, on the same grid.
+        Corrected, on the same grid; the median in the brain is what it was.
     """
     workflow = Workflow(name=name)
     workflow.__desc__ = (
@@ -55,14 +55,9 @@ def init_bias_correction_wf(
             n_procs=omp_nthreads,
             mem_gb=1,
         )
-        workflow.connect([
-            (inputnode, n4, [(image, 'input_image'), ('brain_mask', where)]),
-        ])  # fmt: skip
-        if not whole_head:
-            workflow.connect([(n4, outputnode, [('output_image', image)])])
-            continue
         scale = pe.Node(KeepScale(), name=f'scale_{image}', mem_gb=0.7)
         workflow.connect([
+            (inputnode, n4, [(image, 'input_image'), ('brain_mask', where)]),
             (inputnode, scale, [(image, 'reference'), ('brain_mask', 'in_mask')]),
             (n4, scale, [('output_image', 'in_file')]),
             (scale, outputnode, [('out_file', image)]),

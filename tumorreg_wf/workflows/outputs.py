@@ -26,7 +26,10 @@ BIDSIGNORE = ['*.html', 'logs/', 'sub-*/figures', 'sub-*/log', '*_xfm.*', '*_mor
 
 MORPH_COLUMNS = {
     'volume_mm3': {'Description': 'Volume of the tumour mask', 'Units': 'mm^3'},
-    'hemisphere': {'Description': 'L, R, or B where over 500 mm^3 of it lie on either side'},
+    'hemisphere': {
+        'Description': 'L, R, or B where over 500 mm^3 of it, or as much, lie on either side of '
+        'x = 0 in template space; n/a without a tumour'
+    },
     'midline_crossing': {
         'Description': 'Over 500 mm^3 of one part of the tumour lie on either side'
     },
@@ -39,7 +42,7 @@ REGION_COLUMNS = {
     'index': {'Description': 'Label of the region in the segmentation'},
     'name': {'Description': 'Name of the region'},
     'hemisphere': {'Description': 'L, R, or B where it lies on both sides'},
-    'volume_mm3': {'Description': 'Volume of the region', 'Units': 'mm^3'},
+    'volume_mm3': {'Description': 'Volume of the region within brain or tumour', 'Units': 'mm^3'},
     'tumor_mm3': {'Description': 'Volume of the region the tumour takes', 'Units': 'mm^3'},
     'tumor_fraction': {'Description': 'Part of the region the tumour takes, 0 to 1'},
     'distance_mm': {
@@ -199,23 +202,24 @@ def init_derivatives_wf(
     if std_outputs:
         # BIDS knows the standard templates; any other is named by its file
         where = {} if template.source is None else {'SpatialReference': template.source.as_uri()}
+        carried = [template.source.as_uri()] if template.source else []
         outputs['std_t1w'] = {
             'space': tpl,
             'desc': 'preproc',
             'suffix': 'T1w',
-            'meta_dict': plain | where,
+            'meta_dict': plain | where | {'Sources': [*plain['Sources'], *carried]},
         }
         outputs['std_brain_mask'] = {
             'space': tpl,
             'desc': 'brain',
             'suffix': 'mask',
-            'meta_dict': brain | where,
+            'meta_dict': brain | where | {'Sources': [*brain['Sources'], *carried]},
         }
         outputs['std_tumor_mask'] = {
             'space': tpl,
             'label': 'tumor',
             'suffix': 'mask',
-            'meta_dict': lesion | where,
+            'meta_dict': lesion | where | {'Sources': [*lesion['Sources'], *carried]},
         }
 
     workflow = Workflow(name=name)

@@ -184,7 +184,13 @@ def _list_sources(
 
     return [
         ('FLAIR', flair or 'none'),
-        ('Brain mask', brain_mask or (FOUND if skull_strip else 'what is not 0 in the T1w')),
+        (
+            'Brain mask',
+            brain_mask
+            or (
+                FOUND if skull_strip else 'what is not 0 in the T1w, holes filled, specks left out'
+            ),
+        ),
         ('Tumour mask', user_mask or FOUND),
         ('Weights, brain', tell('brain') if skull_strip else 'not used'),
         ('Weights, tumour', 'not used' if user_mask else tell('segmentation')),
