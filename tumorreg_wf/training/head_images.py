@@ -36,7 +36,7 @@ FOUND, NEAR, FAR = 0.6, 10.0, 45.0
 
 
 #: What a voxel of a tumour counts in the loss: few voxels, but losing them is what users mind.
-TUMOR_WEIGHT = 15.0
+TUMOR_WEIGHT = 30.0
 
 #: Heads are drawn in voxels of about this edge, mm.
 DRAWN = 2.0
@@ -64,7 +64,7 @@ class Mixture(NamedTuple):
 
 
 #: What networks are trained on: more tumours than usual where they are easily cut.
-USUAL = Mixture(at_surface=0.5)
+USUAL = Mixture(at_surface=0.7)
 
 
 @dataclass(frozen=True)

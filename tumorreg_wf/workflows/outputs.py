@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -138,12 +139,12 @@ def init_derivatives_wf(
     seen = user_mask or flair  # what the tumour mask was made from besides
     masked = [*raw, *([_bids_uri(seen, bids_dir)] if seen else [])]
     tpl, atlas = template.name, template.atlas_name
-    lesion = {'Sources': masked, 'Type': 'Lesion', **_manual(user_mask)}
+    lesion: dict[str, Any] = {'Sources': masked, 'Type': 'Lesion', **_manual(user_mask)}
     dilated = lesion | {'Manual': False}
-    plain = {'Sources': raw, 'SkullStripped': skull_stripped}
+    plain: dict[str, Any] = {'Sources': raw, 'SkullStripped': skull_stripped}
     # where a network found the brain, a given tumour is part of it
     found = masked if skull_strip and user_mask else raw
-    brain = {
+    brain: dict[str, Any] = {
         'Sources': raw[1:] or found,
         'Type': 'Brain',
         **_manual(brain_mask),
