@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from nipype.interfaces import utility as niu
 from nipype.pipeline import engine as pe
@@ -139,12 +138,12 @@ def init_derivatives_wf(
     seen = user_mask or flair  # what the tumour mask was made from besides
     masked = [*raw, *([_bids_uri(seen, bids_dir)] if seen else [])]
     tpl, atlas = template.name, template.atlas_name
-    lesion: dict[str, Any] = {'Sources': masked, 'Type': 'Lesion', **_manual(user_mask)}
+    lesion = {'Sources': masked, 'Type': 'Lesion', **_manual(user_mask)}
     dilated = lesion | {'Manual': False}
-    plain: dict[str, Any] = {'Sources': raw, 'SkullStripped': skull_stripped}
+    plain = {'Sources': raw, 'SkullStripped': skull_stripped}
     # where a network found the brain, a given tumour is part of it
     found = masked if skull_strip and user_mask else raw
-    brain: dict[str, Any] = {
+    brain = {
         'Sources': raw[1:] or found,
         'Type': 'Brain',
         **_manual(brain_mask),
@@ -156,10 +155,8 @@ def init_derivatives_wf(
     }
     computed = {'Sources': masked, 'Manual': False}
     # what the template or the atlas says of the patient comes from their files, too
-    tissues, regions = (
-        computed | {'Sources': [*masked, *(path.as_uri() for path in given if path)]}
-        for given in ([template.source], [template.source, template.atlas_source])
-    )
+    tissues = _from_files(computed, template.source)
+    regions = _from_files(computed, template.source, template.atlas_source)
     # input field: entities and metadata of its file
     outputs: dict[str, dict] = {
         't1w_preproc': {'desc': 'preproc', 'suffix': 'T1w', 'meta_dict': plain},
@@ -203,24 +200,23 @@ def init_derivatives_wf(
     if std_outputs:
         # BIDS knows the standard templates; any other is named by its file
         where = {} if template.source is None else {'SpatialReference': template.source.as_uri()}
-        carried = [template.source.as_uri()] if template.source else []
         outputs['std_t1w'] = {
             'space': tpl,
             'desc': 'preproc',
             'suffix': 'T1w',
-            'meta_dict': plain | where | {'Sources': [*plain['Sources'], *carried]},
+            'meta_dict': _from_files(plain, template.source) | where,
         }
         outputs['std_brain_mask'] = {
             'space': tpl,
             'desc': 'brain',
             'suffix': 'mask',
-            'meta_dict': brain | where | {'Sources': [*brain['Sources'], *carried]},
+            'meta_dict': _from_files(brain, template.source) | where,
         }
         outputs['std_tumor_mask'] = {
             'space': tpl,
             'label': 'tumor',
             'suffix': 'mask',
-            'meta_dict': lesion | where | {'Sources': [*lesion['Sources'], *carried]},
+            'meta_dict': _from_files(lesion, template.source) | where,
         }
 
     workflow = Workflow(name=name)
@@ -241,6 +237,11 @@ def _sink(name: str, out_dir: str, source_file: str, entities: dict) -> pe.Node:
         name=name,
         mem_gb=0.5,
     )
+
+
+def _from_files(metadata: dict, *paths: Path | None) -> dict:
+    """Name files, those that there are, among the sources besides."""
+    return metadata | {'Sources': metadata['Sources'] + [path.as_uri() for path in paths if path]}
 
 
 def _manual(mask: str | None) -> dict:

@@ -35,8 +35,9 @@ INPUTS = [
 MASKS = [('brain_mask', 'brain_mask'), ('tumor_mask', 'tumor_mask')]
 DILATED = ('dilated_mask', 'dilated_mask')
 
-#: Who made a mask that nobody gave.
+#: Where a mask comes from that nobody gave.
 FOUND = 'found by the network'
+STRIPPED = 'what is not 0 in the T1w, holes filled, specks left out'
 
 #: So many mm around the tumour are shown of the warp.
 MARGIN = 30.0
@@ -184,13 +185,7 @@ def _list_sources(
 
     return [
         ('FLAIR', flair or 'none'),
-        (
-            'Brain mask',
-            brain_mask
-            or (
-                FOUND if skull_strip else 'what is not 0 in the T1w, holes filled, specks left out'
-            ),
-        ),
+        ('Brain mask', brain_mask or (FOUND if skull_strip else STRIPPED)),
         ('Tumour mask', user_mask or FOUND),
         ('Weights, brain', tell('brain') if skull_strip else 'not used'),
         ('Weights, tumour', 'not used' if user_mask else tell('segmentation')),
